@@ -1,0 +1,161 @@
+//! A small cluster for a figure: real nodes, a real store, a real FTP server.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use baton::machines::Machine;
+use clap::ValueEnum;
+use model::Millis;
+use serde_json::{Value, json};
+use store::{Options, Store};
+use testbed::{FtpKind, FtpOptions, FtpServer, Postgres};
+
+/// Longest wait for anything that a figure waits for.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// A store's engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// The embedded one.
+    Sqlite,
+    /// A server of its own.
+    Postgres,
+}
+
+/// The cluster.
+pub struct Rig {
+    /// Where its files are; removed at the end.
+    pub folder: tempfile::TempDir,
+    /// The partner's server.
+    pub partner: FtpServer,
+    /// The store's URL.
+    pub url: String,
+    /// Its nodes.
+    pub machines: Vec<Machine>,
+    runtime: tokio::runtime::Runtime,
+    _postgres: Option<Postgres>,
+}
+
+impl Rig {
+    /// Starts server, store and nodes. Nothing is polled yet.
+    pub fn start(engine: Engine, nodes: &[&str]) -> Result<Rig> {
+        let folder = tempfile::tempdir()?;
+        let partner = FtpServer::start(FtpKind::Vsftpd, FtpOptions::default())?;
+        let (url, postgres) = match engine {
+            Engine::Sqlite => {
+                (format!("sqlite:{}", folder.path().join("baton.db").display()), None)
+            }
+            Engine::Postgres => {
+                let postgres = Postgres::start()?;
+                postgres.create_database("baton")?;
+                (postgres.url("baton"), Some(postgres))
+            }
+        };
+        let mut rig = Rig {
+            folder,
+            partner,
+            url,
+            machines: Vec::new(),
+            runtime: tokio::runtime::Runtime::new()?,
+            _postgres: postgres,
+        };
+        std::fs::create_dir_all(rig.delivered())?;
+        rig.apply(false)?;
+        for name in nodes {
+            let program = program()?;
+            let path = rig.folder.path();
+            rig.machines.push(Machine::start(&program, path, name, &rig.url, Millis(3000))?);
+        }
+        rig.wait("an owner", |rig| Ok(rig.owner()?.is_some()))?;
+        Ok(rig)
+    }
+
+    /// Where messages are delivered.
+    pub fn delivered(&self) -> PathBuf {
+        self.folder.path().join("delivered")
+    }
+
+    /// Lets the location be polled, or not.
+    pub fn apply(&self, enabled: bool) -> Result<()> {
+        let definitions = serde_json::from_value(self.definitions(enabled))?;
+        self.with_store(async |store| {
+            let (version, _) = store.definitions().await?;
+            store.apply(&definitions, version, "bench").await?;
+            Ok(())
+        })
+    }
+
+    /// The node that owns the group.
+    pub fn owner(&self) -> Result<Option<String>> {
+        self.with_store(async |store| {
+            let snapshot = store.snapshot().await?;
+            let group = snapshot.leases.iter().find(|view| view.lease.to_string() == "group/files");
+            Ok(group.and_then(|view| view.holder.as_ref().map(ToString::to_string)))
+        })
+    }
+
+    /// Does something with the store.
+    pub fn with_store<T>(&self, work: impl AsyncFnOnce(&dyn Store) -> Result<T>) -> Result<T> {
+        self.runtime.block_on(async {
+            let store = store::open(&Options::new(&self.url, "bench")).await?;
+            work(&*store).await
+        })
+    }
+
+    /// Waits until something is so.
+    pub fn wait(&self, what: &str, so: impl Fn(&Rig) -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + WAIT_MAX;
+        while !so(self)? {
+            ensure!(Instant::now() < deadline, "waited {WAIT_MAX:?} in vain for {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn definitions(&self, enabled: bool) -> Value {
+        json!({
+            "groups": [{ "name": "files", "policy": { "restarts_max": 0 } }],
+            "hosts": [{ "name": "receive", "group": "files" }, { "name": "send" }],
+            "receive_ports": [{ "name": "files", "locations": [{
+                "name": "files-ftp",
+                "host": "receive",
+                "enabled": enabled,
+                "poll_interval": "50ms",
+                "stability": "none",
+                "transport": { "ftp": {
+                    "server": "127.0.0.1",
+                    "port": self.partner.port(),
+                    "user": self.partner.user(),
+                    "password": self.partner.password(),
+                    "folder": self.partner.folder(),
+                } },
+            }] }],
+            "send_ports": [{
+                "name": "folder",
+                "host": "send",
+                "filter": "true",
+                "retry_interval": "1s",
+                "transport": { "file": {
+                    "folder": self.delivered(),
+                    "file_name": "%SourceFileName%",
+                } },
+            }],
+        })
+    }
+}
+
+/// The program `baton` beside this one.
+fn program() -> Result<PathBuf> {
+    let beside = std::env::current_exe()?.with_file_name("baton");
+    ensure!(beside.exists(), "{} is missing: build it with this profile first", beside.display());
+    Ok(beside)
+}
+
+/// Complete files in a folder.
+pub fn count(folder: &Path) -> Result<u32> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?;
+    let complete =
+        |entry: &std::fs::DirEntry| !entry.file_name().as_encoded_bytes().starts_with(b".");
+    Ok(entries.flatten().filter(complete).count() as u32)
+}

@@ -1,0 +1,159 @@
+//! `baton check`, `diff`, `apply`, `schema`: from files to the definitions in force.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use model::Definitions;
+use serde_json::json;
+
+use super::session::{open, open_or_make, operator, print, print_json};
+use super::{EXIT_DIFFERENT, EXIT_OK, Global, Refused};
+use crate::render::diff::{Change, changes, render};
+use crate::render::{Look, counted};
+use crate::yaml;
+
+/// Put definitions in force, as a whole, on all nodes at once.
+///
+/// They are checked, compared with what is in force, and applied in one transaction. What the
+/// files do not have any more is removed. If somebody else changed them meanwhile, nothing happens.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  baton apply definitions.yaml
+  baton apply /etc/baton/definitions --what-if
+  generate | baton apply -
+
+Exit codes: 0 applied or nothing to change, 3 invalid or changed by somebody else meanwhile")]
+pub struct ApplyArgs {
+    /// A file, a folder of *.yaml and *.yml files, or - for standard input.
+    pub path: PathBuf,
+    /// Only show what would change.
+    #[arg(long)]
+    pub what_if: bool,
+}
+
+/// Show what `baton apply` would change, object by object.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Exit codes, so that scripts can ask: 0 no difference, 5 differences, 3 invalid, 4 no store
+
+Output:
+  + host x                              new
+  ~ send_port y: retries_max 3 -> 5     changed
+  - group z                             removed")]
+pub struct DiffArgs {
+    /// A file, a folder of *.yaml and *.yml files, or - for standard input.
+    pub path: PathBuf,
+}
+
+/// Look for mistakes in definitions: shape, references, filters, rules of adapters.
+///
+/// All mistakes are shown, each with its file, line and column and how to mend it.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  baton check definitions.yaml
+  baton check /etc/baton/definitions
+
+Exit codes: 0 good, 3 mistakes")]
+pub struct CheckArgs {
+    /// A file, a folder of *.yaml and *.yml files, or - for standard input.
+    pub path: PathBuf,
+}
+
+pub(super) fn check(args: &CheckArgs, global: &Global) -> Result<u8> {
+    let definitions = yaml::definitions(&args.path)?;
+    let locations = definitions.receive_ports.iter().map(|port| port.locations.len()).sum();
+    let counts = [
+        ("group", definitions.groups.len()),
+        ("host", definitions.hosts.len()),
+        ("receive location", locations),
+        ("send port", definitions.send_ports.len()),
+    ];
+    if global.json() {
+        let counts = counts.map(|(noun, count)| (format!("{noun}s").replace(' ', "_"), count));
+        let counts: std::collections::BTreeMap<_, _> = counts.into();
+        print_json(&json!({"valid": true, "counts": counts}))?;
+    } else {
+        let counts = counts.map(|(noun, count)| counted(count as u64, noun));
+        print(&format!("good: {}\n", counts.join(", ")))?;
+    }
+    Ok(EXIT_OK)
+}
+
+pub(super) fn schema() -> Result<u8> {
+    print_json(&schemars::schema_for!(Definitions))?;
+    Ok(EXIT_OK)
+}
+
+pub(super) async fn diff(args: &DiffArgs, global: &Global) -> Result<u8> {
+    let wanted = yaml::definitions(&args.path)?;
+    let store = open(global).await?;
+    let (version, in_force) = store.definitions().await?;
+    let changes = changes(&in_force, &wanted);
+    if global.json() {
+        print_json(&json!({"version": version, "changes": changes}))?;
+    } else if changes.is_empty() {
+        print(&format!("no difference to version {version}\n"))?;
+    } else {
+        print(&render(&changes, Look::of_stdout()))?;
+    }
+    Ok(if changes.is_empty() { EXIT_OK } else { EXIT_DIFFERENT })
+}
+
+pub(super) async fn apply(args: &ApplyArgs, global: &Global) -> Result<u8> {
+    let wanted = yaml::definitions(&args.path)?;
+    refuse_nothing(&args.path, &wanted)?;
+    let store = open_or_make(global).await?;
+    let (base, in_force) = store.definitions().await?;
+    let changes = changes(&in_force, &wanted);
+    let same = *in_force == wanted && base > 0;
+    if same || args.what_if {
+        report(global, base, &changes, false)?;
+        return Ok(EXIT_OK);
+    }
+    let version = match store.apply(&wanted, base, &operator()).await {
+        Ok(version) => version,
+        Err(error) => {
+            let (now, _) = store.definitions().await?;
+            if now == base {
+                return Err(error.into());
+            }
+            let sentence = format!(
+                "somebody else changed the definitions meanwhile (version {base} became {now}), so \
+                 nothing was applied; see `baton diff {}` and try again",
+                args.path.display()
+            );
+            return Err(Refused::new(sentence).into());
+        }
+    };
+    report(global, version, &changes, true)?;
+    Ok(EXIT_OK)
+}
+
+/// An empty file would remove everything; nobody means that.
+fn refuse_nothing(path: &Path, wanted: &Definitions) -> Result<()> {
+    if *wanted != Definitions::default() {
+        return Ok(());
+    }
+    let sentence = format!(
+        "{} defines nothing, and applying it would remove everything; if that is meant, leave one \
+         host without ports in it",
+        path.display()
+    );
+    Err(Refused::new(sentence).into())
+}
+
+fn report(global: &Global, version: u64, changes: &[Change], applied: bool) -> Result<()> {
+    if global.json() {
+        return print_json(&json!({"applied": applied, "version": version, "changes": changes}));
+    }
+    let last = match (applied, changes) {
+        (true, []) => format!("version {version} is in force; only the order differs"),
+        (true, _) => format!("version {version} is in force"),
+        (false, []) => format!("nothing to change, version {version} is in force"),
+        (false, _) => format!("nothing was changed, version {version} is in force (--what-if)"),
+    };
+    print(&format!("{}{last}\n", render(changes, Look::of_stdout())))
+}

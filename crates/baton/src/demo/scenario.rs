@@ -1,0 +1,413 @@
+//! What happens in the demo, in order.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use model::{Epoch, GroupName, LeaseName, Millis, NodeName, Timestamp};
+use store::{Options, Store};
+use tokio::task::JoinSet;
+
+use super::DemoArgs;
+use super::partner::{self, Partner};
+use super::report::{Fault, Kind, Outcome, Story};
+use crate::machines::Machine;
+
+/// The machines.
+const NODES: [&str; 3] = ["a", "b", "c"];
+
+/// The clustered group, and its host.
+const GROUP: &str = "partners";
+const RECEIVE_HOST: &str = "receive";
+
+/// Longest wait for the cluster to form, and for an owner after a fault: beyond it the demo has
+/// failed and says what it was waiting for.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Longest wait for the last files after the last fault.
+const DELIVERY_MAX: Duration = Duration::from_secs(180);
+
+/// How often the demo looks whether what it waits for has come.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Time between two faults, for the cluster to have all its standbys again.
+const CALM: Duration = Duration::from_millis(1500);
+
+/// Plays the whole demo.
+pub async fn play(args: &DemoArgs, store: Option<&str>) -> Result<Outcome> {
+    ensure!(args.files > 0, "--files must be at least 1");
+    let kept = args.keep.is_some();
+    let folder = match &args.keep {
+        Some(folder) => folder.clone(),
+        None => tempfile::tempdir()?.keep(),
+    };
+    std::fs::create_dir_all(&folder)?;
+    let played = Stage::set(args, store, &folder).await;
+    let outcome = match played {
+        Ok(mut stage) => stage.play().await,
+        Err(error) => Err(error),
+    };
+    match &outcome {
+        Ok(outcome) if outcome.is_proof() && !kept => std::fs::remove_dir_all(&folder)?,
+        _ => eprintln!("the demo's files and logs are in {}", folder.display()),
+    }
+    outcome
+}
+
+struct Stage<'a> {
+    args: &'a DemoArgs,
+    story: Story,
+    folder: PathBuf,
+    store: Arc<dyn Store>,
+    partner: Partner,
+    machines: Vec<Machine>,
+    offered: Arc<AtomicU32>,
+    begun: Instant,
+}
+
+/// Who owns the group, as the store has it.
+#[derive(Debug, Clone)]
+struct Owner {
+    node: NodeName,
+    epoch: Epoch,
+    reason: String,
+    evidence: String,
+}
+
+impl<'a> Stage<'a> {
+    async fn set(args: &'a DemoArgs, store: Option<&str>, folder: &Path) -> Result<Stage<'a>> {
+        let mut story = Story::new(args.json);
+        let partner = match (&args.ftp, &args.ftp_folder) {
+            (Some(server), Some(files)) => Partner::of(server, files)?,
+            _ => Partner::start(&folder.join("partner")).await?,
+        };
+        std::fs::create_dir_all(folder.join("delivered"))?;
+        let url = match store {
+            Some(url) => url.to_owned(),
+            None => format!("sqlite:{}", folder.join("baton.db").display()),
+        };
+        let store = store::open(&Options::new(&url, "demo")).await?;
+        let (version, _) = store.definitions().await?;
+        ensure!(
+            version == 0,
+            "{} has definitions already; give the demo an empty database",
+            store.describe()
+        );
+        story.line(&format!(
+            "partner's FTP server on {}:{}, store {}",
+            partner.settings["server"].as_str().unwrap_or_default(),
+            partner.settings["port"],
+            store.describe()
+        ));
+        let definitions = serde_json::from_value(definitions(&partner, folder, args.ttl))?;
+        store.apply(&definitions, 0, "demo").await?;
+        let program = std::env::current_exe()?;
+        let mut machines = Vec::new();
+        for name in NODES {
+            machines.push(Machine::start(&program, folder, name, &url, args.ttl)?);
+        }
+        Ok(Stage {
+            args,
+            story,
+            folder: folder.to_owned(),
+            store,
+            partner,
+            machines,
+            offered: Arc::default(),
+            begun: Instant::now(),
+        })
+    }
+
+    async fn play(&mut self) -> Result<Outcome> {
+        let first = self.owner_after(Epoch(0)).await?;
+        self.story.line(&format!(
+            "group {GROUP} is online on {} (epoch {}); files begin to come",
+            first.node, first.epoch
+        ));
+        self.begun = Instant::now();
+        let all_faults_done = Arc::new(AtomicBool::new(false));
+        let mut writer = JoinSet::new();
+        writer.spawn(write_files(
+            self.partner.folder.clone(),
+            self.args.files,
+            self.pace(),
+            self.offered.clone(),
+            all_faults_done.clone(),
+        ));
+        self.first_download().await?;
+        let mut faults = Vec::new();
+        for number in 0..self.args.faults {
+            let kind = Kind::ALL[number as usize % Kind::ALL.len()];
+            self.calm().await?;
+            faults.push(self.fault(number, kind).await?);
+        }
+        all_faults_done.store(true, Ordering::Relaxed);
+        writer.join_next().await.context("the partner has stopped")???;
+        self.all_delivered().await?;
+        let delivered = partner::check(&self.folder.join("delivered"), self.args.files)?;
+        Ok(Outcome {
+            sent: self.args.files,
+            delivered,
+            faults,
+            store: self.store.describe(),
+            seconds: self.begun.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// The time between two files: so that they come all the time that faults take.
+    fn pace(&self) -> Duration {
+        let freezes = self.args.faults.div_ceil(Kind::ALL.len() as u32);
+        let frozen = self.args.ttl.as_duration() * freezes;
+        let expected = (CALM + Duration::from_millis(700)) * self.args.faults + frozen;
+        (expected / self.args.files).min(Duration::from_millis(50))
+    }
+
+    /// Waits until somebody is at work.
+    async fn first_download(&self) -> Result<()> {
+        let Some(observer) = &self.partner.observer else {
+            self.listed_under(Epoch(1)).await?;
+            return Ok(());
+        };
+        let nobody = BTreeSet::new();
+        let deadline = Instant::now() + WAIT_MAX;
+        while observer.first_of_others(&nobody).is_none() {
+            ensure!(Instant::now() < deadline, "nobody downloads from the partner's server");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Lets the cluster come to rest: all nodes there, and no process of ours ended by itself.
+    async fn calm(&mut self) -> Result<()> {
+        tokio::time::sleep(CALM).await;
+        for machine in &mut self.machines {
+            if machine.has_ended() {
+                bail!("node {} has ended by itself; see its log", machine.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// One fault, from the blow to the new owner's first download.
+    async fn fault(&mut self, number: u32, kind: Kind) -> Result<Fault> {
+        let before = self.owner().await?.context("nobody owns the group")?;
+        let active = self.sessions_at_work().await?;
+        let place = self
+            .machines
+            .iter()
+            .position(|machine| machine.name == before.node)
+            .context("the owner is none of the demo's nodes")?;
+        let blow_at = self.store.now().await?;
+        let blow = Instant::now();
+        match kind {
+            Kind::HostKilled => self.machines[place].kill_host(RECEIVE_HOST)?,
+            Kind::NodeKilled => self.machines[place].kill()?,
+            Kind::NodeFrozen => self.machines[place].freeze()?,
+            Kind::Moved => self.ask_for_a_move().await?,
+        }
+        let after = self.owner_after(before.epoch).await?;
+        let gap = self.gap(kind, blow, blow_at, &active, after.epoch).await?;
+        match kind {
+            Kind::NodeKilled => self.machines[place].restart()?,
+            Kind::NodeFrozen => self.machines[place].thaw()?,
+            Kind::HostKilled | Kind::Moved => {}
+        }
+        let fault = Fault {
+            number: number + 1,
+            kind,
+            from: before.node.to_string(),
+            to: after.node.to_string(),
+            epoch: after.epoch.0,
+            evidence: after.evidence,
+            reason: after.reason,
+            gap,
+        };
+        let delivered = partner::count(&self.folder.join("delivered"));
+        let offered = self.offered.load(Ordering::Relaxed);
+        self.story.fault(&fault, self.args.faults, offered, delivered);
+        Ok(fault)
+    }
+
+    /// The sessions that download now: those seen since the last fault, or if none was seen yet,
+    /// the next ones.
+    async fn sessions_at_work(&self) -> Result<BTreeSet<String>> {
+        let Some(observer) = &self.partner.observer else { return Ok(BTreeSet::new()) };
+        let seen = observer.active_sessions();
+        if !seen.is_empty() {
+            return Ok(seen);
+        }
+        self.first_download().await?;
+        Ok(observer.active_sessions())
+    }
+
+    /// How long nobody was active: from the blow to the new owner's first download. A planned
+    /// move has no blow; there the old owner is missed from its last download on.
+    async fn gap(
+        &self,
+        kind: Kind,
+        blow: Instant,
+        blow_at: Timestamp,
+        active: &BTreeSet<String>,
+        epoch: Epoch,
+    ) -> Result<Duration> {
+        let Some(observer) = &self.partner.observer else {
+            return Ok(self.listed_under(epoch).await?.since(blow_at).as_duration());
+        };
+        let deadline = Instant::now() + WAIT_MAX;
+        let back = loop {
+            if let Some(at) = observer.first_of_others(active) {
+                break at;
+            }
+            if self.offered.load(Ordering::Relaxed) >= self.args.files {
+                // No file is left that could show the new owner at work.
+                break Instant::now();
+            }
+            ensure!(Instant::now() < deadline, "the new owner downloads nothing");
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        let missed_from = match kind {
+            Kind::Moved => observer.last_of(active).unwrap_or(blow).max(blow),
+            Kind::HostKilled | Kind::NodeKilled | Kind::NodeFrozen => blow,
+        };
+        Ok(back.saturating_duration_since(missed_from))
+    }
+
+    /// When the location's first listing under this epoch or a later one was complete.
+    async fn listed_under(&self, epoch: Epoch) -> Result<Timestamp> {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            let reports = self.store.locations().await.unwrap_or_default();
+            let report = reports.into_iter().find(|report| report.epoch >= epoch);
+            if let Some(at) = report.and_then(|report| report.active_since) {
+                return Ok(at);
+            }
+            ensure!(Instant::now() < deadline, "the location is not polled under epoch {epoch}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn ask_for_a_move(&self) -> Result<()> {
+        let request = cluster::MoveRequest {
+            group: GroupName::new(GROUP)?,
+            to: None,
+            by: "demo".into(),
+            at: Timestamp(0),
+        };
+        Ok(self.store.request_move(&request).await?)
+    }
+
+    async fn owner(&self) -> Result<Option<Owner>> {
+        let lease = LeaseName::Group(GroupName::new(GROUP)?);
+        let snapshot = self.store.snapshot().await?;
+        let Some(view) = snapshot.leases.iter().find(|view| view.lease == lease) else {
+            return Ok(None);
+        };
+        let tenure = snapshot.history.iter().rev().find(|tenure| {
+            tenure.lease == lease && tenure.epoch == view.epoch && tenure.holder.is_some()
+        });
+        Ok(view.holder.clone().map(|node| Owner {
+            node,
+            epoch: view.epoch,
+            reason: view.reason.clone(),
+            evidence: tenure.map(|tenure| tenure.evidence.to_string()).unwrap_or_default(),
+        }))
+    }
+
+    /// Waits until the group has an owner under a later epoch.
+    async fn owner_after(&self, epoch: Epoch) -> Result<Owner> {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            match self.owner().await {
+                Ok(Some(owner)) if owner.epoch > epoch => return Ok(owner),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "cannot look"),
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "nobody has taken group {GROUP} over since epoch {epoch}"
+            );
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until as many files are delivered as were sent, or nothing comes any more.
+    async fn all_delivered(&mut self) -> Result<()> {
+        let delivered = self.folder.join("delivered");
+        let deadline = Instant::now() + DELIVERY_MAX;
+        while partner::count(&delivered) < self.args.files {
+            if Instant::now() > deadline {
+                self.story.line("not everything was delivered in time");
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // A duplicate would come late: whatever is still under way gets the time to show itself.
+        tokio::time::sleep(CALM).await;
+        for machine in &self.machines {
+            machine.thaw()?;
+        }
+        Ok(())
+    }
+}
+
+/// The partner's work: files at a steady pace while there are faults, then the rest at once.
+async fn write_files(
+    folder: PathBuf,
+    files: u32,
+    pace: Duration,
+    offered: Arc<AtomicU32>,
+    all_faults_done: Arc<AtomicBool>,
+) -> Result<()> {
+    let begun = Instant::now();
+    for number in 0..files {
+        if !all_faults_done.load(Ordering::Relaxed) {
+            tokio::time::sleep_until((begun + pace * number).into()).await;
+        }
+        partner::offer(&folder, number)?;
+        offered.store(number + 1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// What an operator would have written in YAML.
+fn definitions(partner: &Partner, folder: &Path, ttl: Millis) -> serde_json::Value {
+    let mut ftp = partner.settings.clone();
+    ftp["file_mask"] = "*.txt".into();
+    serde_json::json!({
+        "groups": [{
+            "name": GROUP,
+            "preferred_owners": NODES,
+            // A demo has more faults in a minute than a year should; the defaults would park it.
+            "policy": {
+                "restarts_max": 1000,
+                "restart_delay": "0ms",
+                "failovers_max": 1000,
+                "hang_timeout": ttl,
+            },
+        }],
+        "hosts": [{ "name": RECEIVE_HOST, "group": GROUP }, { "name": "send" }],
+        "receive_ports": [{
+            "name": "orders",
+            "locations": [{
+                "name": "orders-ftp",
+                "host": RECEIVE_HOST,
+                "poll_interval": "10ms",
+                "stability": "none",
+                "transport": { "ftp": ftp },
+            }],
+        }],
+        "send_ports": [{
+            "name": "archive",
+            "host": "send",
+            "filter": "BTS.ReceivePortName == \"orders\"",
+            "retry_interval": "1s",
+            "transport": { "file": {
+                "folder": folder.join("delivered"),
+                "file_name": "%SourceFileName%.%MessageID%",
+            } },
+        }],
+    })
+}

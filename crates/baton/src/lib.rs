@@ -1,0 +1,11 @@
+//! The composition root: the command line, the reading of files, the demo.
+//!
+//! Start at [`serve`]: what `baton node` and `baton host` run.
+
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod machines;
+pub mod render;
+pub mod serve;
+pub mod yaml;

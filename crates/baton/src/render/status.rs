@@ -1,0 +1,485 @@
+//! The state of a cluster on one screen.
+
+use std::fmt::Write as _;
+
+use cluster::{LeaseView, Presence, Snapshot};
+use model::{Cause, Epoch, Evidence, LeaseName, NodeName, Timestamp};
+use serde::Serialize;
+use store::{Backlog, LocationReport, WorkState};
+
+use super::table::{Cell, Fit, Table};
+use super::{Look, Paint, ago, counted, length};
+
+/// Everything that `baton status` knows. As JSON, times are milliseconds since 1970 by the
+/// store's clock.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// The store, without credentials.
+    pub store: String,
+    /// The store's clock.
+    pub now: Timestamp,
+    /// Version of the definitions in force; 0 before the first.
+    pub definitions_version: u64,
+    /// Suspended work in all.
+    pub suspended: u64,
+    /// The nodes.
+    pub nodes: Vec<NodeStatus>,
+    /// The groups.
+    pub groups: Vec<GroupStatus>,
+    /// The hosts.
+    pub hosts: Vec<HostStatus>,
+    /// The receive locations.
+    pub receive_locations: Vec<LocationStatus>,
+    /// The send ports, and work that nobody subscribes to (with an empty name).
+    pub send_ports: Vec<PortStatus>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: NodeName,
+    /// `up`, `silent`, `cut off`, `down` or `left`.
+    pub state: &'static str,
+    /// Why the store thinks so.
+    pub presence: Presence,
+    /// Which life of the node this is.
+    pub epoch: Epoch,
+    /// When its lease runs out, or ran out.
+    pub expires_at: Timestamp,
+    /// The groups that it owns.
+    pub owns: Vec<String>,
+}
+
+/// A group.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GroupStatus {
+    /// Its name.
+    pub name: String,
+    /// `online`, `expired` (its owner's lease ran out), or `vacant`.
+    pub state: &'static str,
+    /// Its owner.
+    pub owner: Option<NodeName>,
+    /// How many owners it has had.
+    pub epoch: Epoch,
+    /// When it last changed hands.
+    pub since: Option<Timestamp>,
+    /// Why, as a word.
+    pub cause: Option<Cause>,
+    /// Why, as a sentence.
+    pub reason: Option<String>,
+    /// How sure the store was that the owner before had let go.
+    pub evidence: Option<Evidence>,
+    /// A move that was asked for and is not done.
+    pub move_pending: Option<String>,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HostStatus {
+    /// Its name.
+    pub name: String,
+    /// Its group; none: it is not clustered.
+    pub group: Option<String>,
+    /// The nodes on which it works.
+    pub active_on: Vec<NodeName>,
+}
+
+/// A receive location.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LocationStatus {
+    /// Its name.
+    pub name: String,
+    /// Its receive port.
+    pub port: String,
+    /// Its host.
+    pub host: String,
+    /// Whether it is to be polled.
+    pub enabled: bool,
+    /// Its last reports, one for each node that polls it.
+    pub reports: Vec<LocationReport>,
+}
+
+/// A send port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PortStatus {
+    /// Its name; empty for messages that nobody subscribes to.
+    pub name: String,
+    /// Its host.
+    pub host: String,
+    /// Work that waits.
+    pub ready: u64,
+    /// Work that is being sent.
+    pub active: u64,
+    /// Work that waits for an operator.
+    pub suspended: u64,
+    /// When the oldest of it was published.
+    pub oldest_at: Option<Timestamp>,
+}
+
+impl Status {
+    /// Puts together what the store says.
+    pub fn of(
+        store: String,
+        snapshot: &Snapshot,
+        reports: &[LocationReport],
+        backlog: &[Backlog],
+    ) -> Status {
+        let suspended = |entry: &&Backlog| entry.state == WorkState::Suspended;
+        Status {
+            store,
+            now: snapshot.now,
+            definitions_version: snapshot.definitions_version,
+            suspended: backlog.iter().filter(suspended).map(|entry| entry.count).sum(),
+            nodes: nodes(snapshot),
+            groups: groups(snapshot),
+            hosts: hosts(snapshot),
+            receive_locations: locations(snapshot, reports),
+            send_ports: ports(snapshot, backlog),
+        }
+    }
+}
+
+fn nodes(snapshot: &Snapshot) -> Vec<NodeStatus> {
+    let owned_by = |node: &NodeName| {
+        let held = snapshot.leases.iter().filter(|lease| holder(lease, snapshot.now) == Some(node));
+        held.filter_map(|lease| match &lease.lease {
+            LeaseName::Group(group) => Some(group.to_string()),
+            LeaseName::Node(_) | LeaseName::Instance(..) => None,
+        })
+        .collect()
+    };
+    let of = |node: &cluster::NodeView| NodeStatus {
+        name: node.name.clone(),
+        state: match node.presence {
+            Presence::Left => "left",
+            Presence::ConfirmedDead => "down",
+            Presence::ConnectionGone => "cut off",
+            Presence::Present if node.expires_at <= snapshot.now => "silent",
+            Presence::Present => "up",
+        },
+        presence: node.presence,
+        epoch: node.epoch,
+        expires_at: node.expires_at,
+        owns: owned_by(&node.name),
+    };
+    snapshot.nodes.iter().map(of).collect()
+}
+
+/// Who holds a lease that has not run out.
+fn holder(lease: &LeaseView, now: Timestamp) -> Option<&NodeName> {
+    lease.holder.as_ref().filter(|_| lease.expires_at > now)
+}
+
+fn groups(snapshot: &Snapshot) -> Vec<GroupStatus> {
+    let of = |group: &model::definition::Group| {
+        let name = LeaseName::Group(group.name.clone());
+        let lease = snapshot.leases.iter().find(|lease| lease.lease == name);
+        let taken = lease.and_then(|lease| {
+            let taken = |tenure: &&cluster::Tenure| {
+                tenure.lease == name && tenure.epoch == lease.epoch && tenure.holder.is_some()
+            };
+            snapshot.history.iter().rev().find(taken)
+        });
+        let pending = snapshot.moves.iter().find(|wish| wish.group == group.name);
+        GroupStatus {
+            name: group.name.to_string(),
+            state: match lease {
+                Some(lease) if holder(lease, snapshot.now).is_some() => "online",
+                Some(LeaseView { holder: Some(_), .. }) => "expired",
+                Some(_) | None => "vacant",
+            },
+            owner: lease.and_then(|lease| lease.holder.clone()),
+            epoch: lease.map(|lease| lease.epoch).unwrap_or_default(),
+            since: lease.map(|lease| lease.changed_at),
+            cause: lease.map(|lease| lease.cause),
+            reason: lease.map(|lease| lease.reason.clone()),
+            evidence: taken.map(|taken| taken.evidence),
+            move_pending: pending.map(|wish| {
+                let to = wish.to.as_ref().map_or("another node".into(), |to| format!("node {to}"));
+                let asked = ago(snapshot.now, wish.at);
+                format!("a move to {to} was asked for by {} {asked}", wish.by)
+            }),
+        }
+    };
+    snapshot.definitions.groups.iter().map(of).collect()
+}
+
+fn hosts(snapshot: &Snapshot) -> Vec<HostStatus> {
+    let of = |host: &model::definition::Host| {
+        let leases = snapshot.leases.iter().filter(|lease| match &lease.lease {
+            LeaseName::Group(group) => host.group.as_ref() == Some(group),
+            LeaseName::Instance(of, _) => host.group.is_none() && *of == host.name,
+            LeaseName::Node(_) => false,
+        });
+        HostStatus {
+            name: host.name.to_string(),
+            group: host.group.as_ref().map(ToString::to_string),
+            active_on: leases.filter_map(|lease| holder(lease, snapshot.now).cloned()).collect(),
+        }
+    };
+    snapshot.definitions.hosts.iter().map(of).collect()
+}
+
+fn locations(snapshot: &Snapshot, reports: &[LocationReport]) -> Vec<LocationStatus> {
+    let ports = snapshot.definitions.receive_ports.iter();
+    let all = ports.flat_map(|port| port.locations.iter().map(move |location| (port, location)));
+    all.map(|(port, location)| {
+        let about = reports.iter().filter(|report| report.location == location.name.as_str());
+        LocationStatus {
+            name: location.name.to_string(),
+            port: port.name.to_string(),
+            host: location.host.to_string(),
+            enabled: location.enabled,
+            reports: about.cloned().collect(),
+        }
+    })
+    .collect()
+}
+
+fn ports(snapshot: &Snapshot, backlog: &[Backlog]) -> Vec<PortStatus> {
+    let nothing = |name: &str, host: &str| PortStatus {
+        name: name.to_owned(),
+        host: host.to_owned(),
+        ready: 0,
+        active: 0,
+        suspended: 0,
+        oldest_at: None,
+    };
+    let defined = snapshot.definitions.send_ports.iter();
+    let mut ports: Vec<PortStatus> =
+        defined.map(|port| nothing(port.name.as_str(), port.host.as_str())).collect();
+    for entry in backlog {
+        let index = ports.iter().position(|port| port.name == entry.port).unwrap_or_else(|| {
+            ports.push(nothing(&entry.port, &entry.host));
+            ports.len() - 1
+        });
+        let port = &mut ports[index];
+        match entry.state {
+            WorkState::Ready => port.ready += entry.count,
+            WorkState::Active => port.active += entry.count,
+            WorkState::Suspended => port.suspended += entry.count,
+        }
+        port.oldest_at = match (port.oldest_at, entry.oldest_at) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+    ports
+}
+
+impl Status {
+    /// The screen.
+    pub fn render(&self, look: Look) -> String {
+        let mut text = String::new();
+        let up = self.nodes.iter().filter(|node| node.state == "up").count();
+        let known = self.nodes.iter().filter(|node| node.state != "left").count();
+        let _ = writeln!(text, "store {}", super::safe(&self.store));
+        let definitions = match self.definitions_version {
+            0 => "no definitions applied yet".into(),
+            version => format!("definitions version {version}"),
+        };
+        let _ = writeln!(text, "{up} of {} up, {definitions}", counted(known as u64, "node"));
+        for (heading, table) in [
+            ("NODES", self.node_table()),
+            ("GROUPS", self.group_table()),
+            ("HOSTS", self.host_table()),
+            ("RECEIVE LOCATIONS", self.location_table()),
+            ("SEND PORTS", self.port_table()),
+        ] {
+            if !table.is_empty() {
+                let _ = writeln!(text, "\n{}", look.paint(Paint::Bold, heading));
+                text.push_str(&table.render(look, 2));
+            }
+        }
+        text.push_str(&self.advice(look));
+        text
+    }
+
+    fn node_table(&self) -> Table {
+        let mut table = Table::new([
+            ("NAME", Fit::Left),
+            ("STATE", Fit::Left),
+            ("EPOCH", Fit::Right),
+            ("LEASE", Fit::Left),
+            ("OWNS", Fit::Cut),
+        ]);
+        for node in &self.nodes {
+            let paint = match node.state {
+                "up" => Paint::Good,
+                "left" => Paint::Dim,
+                "down" => Paint::Bad,
+                _ => Paint::Warn,
+            };
+            let lease = if node.state == "left" {
+                "given back".into()
+            } else if node.expires_at > self.now {
+                format!("{} left", length(node.expires_at.since(self.now)))
+            } else {
+                format!("over for {}", length(self.now.since(node.expires_at)))
+            };
+            table.row([
+                node.name.as_str().into(),
+                Cell::painted(node.state, paint),
+                node.epoch.to_string().into(),
+                lease.into(),
+                node.owns.join(", ").into(),
+            ]);
+        }
+        table
+    }
+
+    /// The groups, with their reasons.
+    pub fn group_table(&self) -> Table {
+        let mut table = Table::new([
+            ("NAME", Fit::Left),
+            ("STATE", Fit::Left),
+            ("OWNER", Fit::Left),
+            ("EPOCH", Fit::Right),
+            ("SINCE", Fit::Left),
+            ("CAUSE", Fit::Left),
+            ("EVIDENCE", Fit::Cut),
+        ]);
+        for group in &self.groups {
+            let paint = if group.state == "online" { Paint::Good } else { Paint::Bad };
+            table.row([
+                group.name.as_str().into(),
+                Cell::painted(group.state, paint),
+                group.owner.as_ref().map_or("-", NodeName::as_str).into(),
+                group.epoch.to_string().into(),
+                group.since.map_or("-".into(), |since| ago(self.now, since)).into(),
+                group.cause.map_or("-", Cause::as_str).into(),
+                group.evidence.map_or("-".into(), |evidence| evidence.to_string()).into(),
+            ]);
+            if let Some(reason) = &group.reason {
+                table.note(reason, Paint::Dim);
+            }
+            if let Some(pending) = &group.move_pending {
+                table.note(pending, Paint::Warn);
+            }
+        }
+        table
+    }
+
+    fn host_table(&self) -> Table {
+        let mut table =
+            Table::new([("NAME", Fit::Left), ("GROUP", Fit::Left), ("ACTIVE ON", Fit::Cut)]);
+        for host in &self.hosts {
+            let nodes: Vec<&str> = host.active_on.iter().map(NodeName::as_str).collect();
+            let active = match nodes.as_slice() {
+                [] => Cell::painted("nowhere", Paint::Bad),
+                nodes => nodes.join(", ").into(),
+            };
+            table.row([
+                host.name.as_str().into(),
+                host.group.as_deref().unwrap_or("-").into(),
+                active,
+            ]);
+        }
+        table
+    }
+
+    fn location_table(&self) -> Table {
+        let mut table = Table::new([
+            ("NAME", Fit::Left),
+            ("HOST", Fit::Left),
+            ("NODE", Fit::Left),
+            ("LAST SUCCESS", Fit::Left),
+            ("RECEIVED", Fit::Right),
+            ("GUARANTEE", Fit::Cut),
+        ]);
+        for location in &self.receive_locations {
+            let blank = || Cell::from("");
+            let head = [Cell::from(&location.name), Cell::from(&location.host)];
+            let [name, host] = head.clone();
+            if !location.enabled {
+                let off = Cell::painted("disabled", Paint::Dim);
+                table.row([name, host, "-".into(), off, blank(), blank()]);
+                continue;
+            }
+            if location.reports.is_empty() {
+                let never = Cell::painted("never polled", Paint::Warn);
+                table.row([name, host, "-".into(), never, blank(), blank()]);
+            }
+            for report in &location.reports {
+                self.location_row(&mut table, head.clone(), report);
+            }
+        }
+        table
+    }
+
+    fn location_row(&self, table: &mut Table, [name, host]: [Cell; 2], report: &LocationReport) {
+        let paint = if report.last_error.is_some() { Paint::Bad } else { Paint::Good };
+        let success = report.last_success_at.map_or("never".into(), |at| ago(self.now, at));
+        let (guarantee, caveat) = match report.guarantee.split_once(": ") {
+            Some((guarantee, caveat)) => (guarantee, Some(caveat)),
+            None => (report.guarantee.as_str(), None),
+        };
+        table.row([
+            name,
+            host,
+            report.node.as_str().into(),
+            Cell::painted(success, paint),
+            report.received.to_string().into(),
+            Cell::painted(guarantee, if caveat.is_some() { Paint::Warn } else { Paint::None }),
+        ]);
+        if let Some(caveat) = caveat {
+            table.note(format!("{guarantee}: {caveat}"), Paint::Warn);
+        }
+        if let Some(error) = &report.last_error {
+            let when = report.last_error_at.map_or("last".into(), |at| ago(self.now, at));
+            table.note(format!("failed {when}: {error}"), Paint::Bad);
+        }
+    }
+
+    fn port_table(&self) -> Table {
+        let mut table = Table::new([
+            ("NAME", Fit::Left),
+            ("HOST", Fit::Cut),
+            ("READY", Fit::Right),
+            ("ACTIVE", Fit::Right),
+            ("SUSPENDED", Fit::Right),
+            ("OLDEST", Fit::Left),
+        ]);
+        for port in &self.send_ports {
+            let name = if port.name.is_empty() { "(no subscriber)" } else { &port.name };
+            let paint = if port.suspended > 0 { Paint::Bad } else { Paint::None };
+            table.row([
+                name.into(),
+                Cell::from(&port.host),
+                port.ready.to_string().into(),
+                port.active.to_string().into(),
+                Cell::painted(port.suspended.to_string(), paint),
+                port.oldest_at.map_or("-".into(), |at| ago(self.now, at)).into(),
+            ]);
+        }
+        table
+    }
+
+    /// What an operator might do next.
+    fn advice(&self, look: Look) -> String {
+        let mut lines = Vec::new();
+        if self.nodes.is_empty() {
+            lines.push("no node has joined yet: run `baton node` on a machine".to_owned());
+        }
+        if self.definitions_version == 0 {
+            lines.push("apply definitions with `baton apply PATH`".to_owned());
+        }
+        if self.suspended > 0 {
+            let count = counted(self.suspended, "message");
+            lines.push(format!("{count} suspended: baton message list --state suspended"));
+        }
+        for group in self.groups.iter().filter(|group| group.state != "online") {
+            lines.push(format!("group {0} is {1}: baton why {0}", group.name, group.state));
+        }
+        let mut text = String::new();
+        for (index, line) in lines.iter().enumerate() {
+            let gap = if index == 0 { "\n" } else { "" };
+            let _ = writeln!(text, "{gap}{}", look.paint(Paint::Warn, line));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! The command line as operators meet it: the real program, a real store, texts and exit codes.
+
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use cluster::AcquireRequest;
+use model::{Cause, Context, Epoch, LeaseName, MessageId, Millis, NodeName};
+use store::{
+    Acquired, Body, Fence, FenceToken, NewMessage, NodeFacts, Options, PublishBatch, Route, Store,
+};
+
+const DEFINITIONS: &str = "
+groups:
+  - {name: partners, possible_owners: [a, b]}
+hosts:
+  - {name: receive, group: partners}
+  - {name: send}
+receive_ports:
+  - name: orders
+    locations:
+      - name: orders-ftp
+        host: receive
+        transport: {ftp: {server: ftp.example, user: u, password: hunter2}}
+send_ports:
+  - name: archive
+    host: send
+    filter: Kind == 'order'
+    transport: {file: {folder: /out}}
+";
+
+struct Site {
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    fn new() -> Site {
+        Site { folder: tempfile::tempdir().expect("folder") }
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite:{}", self.folder.path().join("baton.db").display())
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).expect("file");
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+        command
+            .args(line.split_whitespace())
+            .current_dir(self.folder.path())
+            .env_remove("BATON_CONFIG")
+            .env("BATON_STORE", self.url())
+            .env("COLUMNS", "80");
+        command
+    }
+
+    /// Runs a line: exit code, standard output, standard error.
+    #[track_caller]
+    fn run(&self, line: &str, code: i32) -> (String, String) {
+        let output: Output = self.command(line).output().expect("baton runs");
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "baton {line}\n{out}{err}");
+        (out, err)
+    }
+
+    async fn store(&self) -> Arc<dyn Store> {
+        store::open(&Options::new(self.url(), "test")).await.expect("store")
+    }
+}
+
+fn name(text: &str) -> NodeName {
+    text.parse().expect("name")
+}
+
+async fn acquire(store: &dyn Store, node: &str, lease: &str, seen: u64, reason: &str) -> Fence {
+    let lease: LeaseName = lease.parse().expect("lease");
+    let request = AcquireRequest {
+        lease: lease.clone(),
+        seen_epoch: Epoch(seen),
+        cause: Cause::Start,
+        reason: reason.into(),
+    };
+    let taken = store.acquire(&name(node), &request, Millis::minutes(5)).await.expect("answer");
+    let Acquired::Granted(granted) = taken else { panic!("{taken:?}") };
+    let token = FenceToken { lease, epoch: granted.epoch, holder: name(node) };
+    store.fence(&token).await.expect("fence")
+}
+
+#[test]
+fn definitions_are_checked_compared_and_applied() {
+    let site = Site::new();
+    site.write("d.yaml", DEFINITIONS);
+    let (out, _) = site.run("check d.yaml", 0);
+    assert_eq!(out, "good: 1 group, 2 hosts, 1 receive location, 1 send port\n");
+    let (_, err) = site.run("status", 3);
+    assert!(err.starts_with("error: there is no store "), "{err}");
+    let (out, _) = site.run("apply d.yaml --what-if", 0);
+    assert!(out.starts_with("+ group partners\n+ host receive\n"), "{out}");
+    assert!(out.ends_with("nothing was changed, version 0 is in force (--what-if)\n"), "{out}");
+    let (out, _) = site.run("apply d.yaml", 0);
+    assert!(out.ends_with("version 1 is in force\n"), "{out}");
+    assert_eq!(site.run("diff d.yaml", 0).0, "no difference to version 1\n");
+    assert_eq!(site.run("apply d.yaml", 0).0, "nothing to change, version 1 is in force\n");
+
+    site.write("e.yaml", &DEFINITIONS.replace("hunter2", "hunter3"));
+    let (out, _) = site.run("diff e.yaml", 5);
+    assert_eq!(out, "~ receive_location orders-ftp: transport.ftp.password *** -> ***\n");
+    site.write("f.yaml", &DEFINITIONS.replace("host: send", "host: sned"));
+    let (_, err) = site.run("apply f.yaml", 3);
+    assert!(err.contains("error: there is no host sned\n"), "{err}");
+    assert!(err.contains("f.yaml:15:11\n"), "{err}");
+    site.write("empty.yaml", "");
+    assert!(site.run("apply empty.yaml", 3).1.contains("would remove everything"));
+}
+
+#[test]
+fn hosts_are_clustered_by_the_rules() {
+    let site = Site::new();
+    site.write("d.yaml", DEFINITIONS);
+    site.run("apply d.yaml", 0);
+    let (out, _) = site.run("host cluster send --group partners --what-if", 0);
+    assert!(out.starts_with("~ host send: group none -> partners\nnothing was changed"), "{out}");
+    let (out, _) = site.run("host cluster send --group partners", 0);
+    assert!(out.contains("version 2 is in force"), "{out}");
+    site.run("host uncluster send", 0);
+    let (_, err) = site.run("host uncluster receive", 3);
+    assert!(err.contains("FTP does not lock files") && err.contains("= help: "), "{err}");
+    assert!(site.run("host cluster nobody --group partners", 3).1.contains("receive, send"));
+}
+
+#[test]
+fn what_cannot_be_is_said_with_its_number() {
+    let site = Site::new();
+    let unreachable = "--store postgresql://u:hunter2@127.0.0.1:1/d status";
+    let (_, err) = site.run(unreachable, 4);
+    assert!(err.contains("the store is not available") && !err.contains("hunter2"), "{err}");
+    assert!(site.run("--store nonsense status", 3).1.contains("is not the URL of a store"));
+    assert!(site.run("apply /nowhere.yaml", 3).1.contains("No such file"));
+    site.run("frobnicate", 2);
+    assert!(site.run("--config /nowhere.yaml check x", 3).1.contains("cannot be read"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_listed_shown_resumed_and_terminated() {
+    let site = Site::new();
+    site.write("d.yaml", DEFINITIONS);
+    site.run("apply d.yaml", 0);
+    let store = site.store().await;
+    store.join(&name("a"), &NodeFacts::default(), Millis::minutes(5)).await.expect("joined");
+    let fence = acquire(store.as_ref(), "a", "group/partners", 0, "nobody had it").await;
+    let sender = acquire(store.as_ref(), "a", "instance/send@a", 0, "nobody had it").await;
+    publish(store.as_ref(), &fence, "order", &["archive"]).await;
+    publish(store.as_ref(), &fence, "order", &[]).await;
+    publish(store.as_ref(), &fence, "other", &[]).await;
+
+    let work = store.take(&sender, "send", 10).await.expect("work");
+    let failed = store::Settlement {
+        work: work[0].id,
+        outcome: store::Outcome::Suspend { error: "disk \x1b[31mfull".into() },
+    };
+    store.settle(&sender, &[failed]).await.expect("settled");
+
+    let (out, _) = site.run("message list --state suspended", 0);
+    assert_eq!(out.matches("suspended").count(), 3, "{out}");
+    assert!(out.contains("disk \\u{1b}[31mfull") && !out.contains('\x1b'), "{out}");
+    let id = work[0].id.to_string();
+    let (out, _) = site.run(&format!("message show {id} --body"), 0);
+    assert!(out.ends_with("\nbody \\u{1b}]0;x\\u{7} \\xff\n"), "{out}");
+    let (out, _) = site.run(&format!("message show {} -o json", work[0].message), 0);
+    assert!(out.contains("\"publisher\": \"orders-ftp\""), "{out}");
+    assert!(site.run("message show 999", 3).1.contains("there is no message 999"));
+
+    let (_, err) = site.run("message terminate --all", 3);
+    assert!(err.contains("--yes"), "{err}");
+    let (out, _) = site.run("message resume --all", 1);
+    assert!(out.contains("still has no subscriber"), "{out}");
+    assert!(out.ends_with("2 messages resumed\n"), "{out}");
+    let (out, _) = site.run("message list --port archive", 0);
+    assert_eq!(out.matches(" ready ").count(), 2, "{out}");
+    let (out, _) = site.run("message terminate --all --yes", 0);
+    assert!(out.ends_with("1 message terminated\n"), "{out}");
+    let (out, _) = site.run("status", 0);
+    assert!(out.contains("archive  send      2       0          0"), "{out}");
+}
+
+async fn publish(store: &dyn Store, fence: &Fence, kind: &str, ports: &[&str]) {
+    let mut context = Context::default();
+    context.set("Kind", kind);
+    let route = |port: &&str| Route { port: (*port).to_owned(), host: "send".into() };
+    let message = NewMessage {
+        id: MessageId(uuid::Uuid::now_v7()),
+        publisher: "orders-ftp".into(),
+        context,
+        body: Body::Memory(b"body \x1b]0;x\x07 \xff\n".as_slice().into()),
+        receipt: None,
+        routes: ports.iter().map(route).collect(),
+    };
+    let batch = PublishBatch { definitions_version: 1, messages: vec![message] };
+    store.publish(fence, &batch).await.expect("published");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_is_waited_for_and_tells_why() {
+    let site = Site::new();
+    site.write("d.yaml", DEFINITIONS);
+    site.run("apply d.yaml", 0);
+    let a = site.store().await;
+    a.join(&name("a"), &NodeFacts::default(), Millis::minutes(5)).await.expect("joined");
+    acquire(a.as_ref(), "a", "group/partners", 0, "nobody had it").await;
+    assert!(site.run("group move partners --to b", 3).1.contains("there is no node \"b\""));
+    assert!(site.run("group move partners --to a", 0).0.contains("is there already"));
+    let b = site.store().await;
+    b.join(&name("b"), &NodeFacts::default(), Millis::minutes(5)).await.expect("joined");
+
+    let (out, _) = site.run("group move partners --to b --wait=1s", 1);
+    assert!(out.contains("group partners is not there after 1s"), "{out}");
+    assert!(out.ends_with("the move stays asked for\n"), "{out}");
+    assert!(site.run("status", 0).0.contains("a move to node b was asked for by"));
+
+    let mut waiting = site.command("group move partners --to b");
+    let waiting = tokio::task::spawn_blocking(move || waiting.output().expect("baton runs"));
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let release = store::Release {
+        lease: "group/partners".parse().expect("lease"),
+        epoch: Epoch(1),
+        cause: Cause::Move,
+        reason: "an operator moves it to b".into(),
+        offered_to: Some(name("b")),
+    };
+    a.release(&name("a"), &release).await.expect("released");
+    acquire(b.as_ref(), "b", "group/partners", 1, "it was offered to b").await;
+    let output = waiting.await.expect("ended");
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{out}");
+    assert!(out.contains("it was let go, epoch 1: an operator moves it to b\n"), "{out}");
+    assert!(out.contains("b took it, epoch 2: it was offered to b\n"), "{out}");
+    assert!(out.ends_with("group partners is on node b, epoch 2\n"), "{out}");
+
+    let (out, _) = site.run("group history partners", 0);
+    assert!(out.contains("it was offered to b") && out.contains("vacated"), "{out}");
+    let (out, _) = site.run("why partners", 0);
+    assert!(out.contains("group partners is on b (epoch 2)"), "{out}");
+}

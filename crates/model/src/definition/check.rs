@@ -1,0 +1,224 @@
+//! Rules that hold between definitions: references that must resolve, names that must differ.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use super::Definitions;
+
+/// Something wrong in definitions, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, as a path: `send_ports[2].host`.
+    pub path: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+impl Problem {
+    /// A problem at a path.
+    pub fn new(
+        path: impl Into<String>,
+        what: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Problem {
+        Problem { path: path.into(), what: what.into(), help: help.into() }
+    }
+}
+
+/// Looks for everything that is wrong, not only the first.
+pub fn check(definitions: &Definitions) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    unique(&mut problems, "groups", definitions.groups.iter().map(|group| &group.name));
+    unique(&mut problems, "hosts", definitions.hosts.iter().map(|host| &host.name));
+    unique(&mut problems, "receive_ports", definitions.receive_ports.iter().map(|port| &port.name));
+    unique(&mut problems, "send_ports", definitions.send_ports.iter().map(|port| &port.name));
+    groups(definitions, &mut problems);
+    hosts(definitions, &mut problems);
+    receive_ports(definitions, &mut problems);
+    send_ports(definitions, &mut problems);
+    problems
+}
+
+fn unique<'a, N: Ord + Display + 'a>(
+    problems: &mut Vec<Problem>,
+    list: &str,
+    names: impl Iterator<Item = &'a N>,
+) {
+    let mut seen = BTreeSet::new();
+    for (index, name) in names.enumerate() {
+        if !seen.insert(name) {
+            problems.push(Problem::new(
+                format!("{list}[{index}].name"),
+                format!("{name} is defined twice in {list}"),
+                "give one of them another name",
+            ));
+        }
+    }
+}
+
+fn groups(definitions: &Definitions, problems: &mut Vec<Problem>) {
+    for (index, group) in definitions.groups.iter().enumerate() {
+        let owners: BTreeSet<_> = group.possible_owners.iter().collect();
+        if owners.len() == 1 && !group.single_node {
+            problems.push(Problem::new(
+                format!("groups[{index}].possible_owners"),
+                format!("group {} can run on one node only, so it cannot fail over", group.name),
+                "name a second possible owner, or write `single_node: true` if that is meant",
+            ));
+        }
+        for (place, owner) in group.preferred_owners.iter().enumerate() {
+            if !group.may_own(owner) {
+                problems.push(Problem::new(
+                    format!("groups[{index}].preferred_owners[{place}]"),
+                    format!("{owner} is preferred but is not a possible owner of {}", group.name),
+                    format!("add {owner} to possible_owners, or take it out here"),
+                ));
+            }
+        }
+    }
+}
+
+fn hosts(definitions: &Definitions, problems: &mut Vec<Problem>) {
+    for (index, host) in definitions.hosts.iter().enumerate() {
+        let Some(name) = &host.group else { continue };
+        let Some(group) = definitions.group(name) else {
+            problems.push(unknown(
+                format!("hosts[{index}].group"),
+                "group",
+                name,
+                definitions.groups.iter().map(|group| &group.name),
+            ));
+            continue;
+        };
+        let lacking = group.possible_owners.iter().find(|owner| !host.runs_on(owner));
+        let everywhere = group.possible_owners.is_empty() && !host.nodes.is_empty();
+        if lacking.is_some() || everywhere {
+            let whom = lacking.map_or("every node".to_owned(), |owner| format!("node {owner}"));
+            problems.push(Problem::new(
+                format!("hosts[{index}].nodes"),
+                format!(
+                    "{whom} is a possible owner of group {name} but has no instance of host {}",
+                    host.name
+                ),
+                "add the node to the host's nodes, or name the group's possible_owners without it",
+            ));
+        }
+    }
+}
+
+fn receive_ports(definitions: &Definitions, problems: &mut Vec<Problem>) {
+    let mut seen = BTreeSet::new();
+    for (index, port) in definitions.receive_ports.iter().enumerate() {
+        for (place, location) in port.locations.iter().enumerate() {
+            let path = format!("receive_ports[{index}].locations[{place}]");
+            if !seen.insert(&location.name) {
+                problems.push(Problem::new(
+                    format!("{path}.name"),
+                    format!("receive location {} is defined twice", location.name),
+                    "give one of them another name",
+                ));
+            }
+            if definitions.host(&location.host).is_none() {
+                problems.push(unknown_host(definitions, format!("{path}.host"), &location.host));
+            }
+            if !(1..=64).contains(&location.connections_max) {
+                problems.push(Problem::new(
+                    format!("{path}.connections_max"),
+                    format!("{} connections", location.connections_max),
+                    "use 1 to 64",
+                ));
+            }
+        }
+    }
+}
+
+fn send_ports(definitions: &Definitions, problems: &mut Vec<Problem>) {
+    for (index, port) in definitions.send_ports.iter().enumerate() {
+        if definitions.host(&port.host).is_none() {
+            problems.push(unknown_host(
+                definitions,
+                format!("send_ports[{index}].host"),
+                &port.host,
+            ));
+        }
+    }
+}
+
+fn unknown_host(definitions: &Definitions, path: String, name: &crate::HostName) -> Problem {
+    unknown(path, "host", name, definitions.hosts.iter().map(|host| &host.name))
+}
+
+fn unknown<'a, N: Display + 'a>(
+    path: String,
+    kind: &str,
+    name: &N,
+    known: impl Iterator<Item = &'a N>,
+) -> Problem {
+    let known: Vec<String> = known.map(ToString::to_string).collect();
+    let help = if known.is_empty() {
+        format!("define {kind} {name} under {kind}s")
+    } else {
+        format!("define {kind} {name}, or use one of: {}", known.join(", "))
+    };
+    Problem::new(path, format!("there is no {kind} {name}"), help)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn finds(definitions: serde_json::Value, path: &str, what: &str) {
+        let definitions: Definitions = serde_json::from_value(definitions).expect("definitions");
+        let problems = check(&definitions);
+        assert!(
+            problems.iter().any(|problem| problem.path == path && problem.what.contains(what)),
+            "{problems:#?}"
+        );
+    }
+
+    #[test]
+    fn references_must_resolve() {
+        finds(
+            json!({"hosts": [{"name": "h", "group": "g"}]}),
+            "hosts[0].group",
+            "there is no group g",
+        );
+        finds(
+            json!({"send_ports": [{"name": "p", "host": "h", "filter": "true",
+                   "transport": {"file": {"folder": "/out"}}}]}),
+            "send_ports[0].host",
+            "there is no host h",
+        );
+    }
+
+    #[test]
+    fn a_group_needs_two_possible_owners_or_says_so() {
+        let group = |single| {
+            json!({"groups": [{"name": "g", "possible_owners": ["a"],
+                                    "single_node": single}]})
+        };
+        finds(group(false), "groups[0].possible_owners", "one node only");
+        let meant: Definitions = serde_json::from_value(group(true)).expect("definitions");
+        assert_eq!(check(&meant), []);
+    }
+
+    #[test]
+    fn a_possible_owner_without_an_instance_is_refused() {
+        finds(
+            json!({"groups": [{"name": "g", "possible_owners": ["a", "b"]}],
+                   "hosts": [{"name": "h", "group": "g", "nodes": ["a"]}]}),
+            "hosts[0].nodes",
+            "node b is a possible owner",
+        );
+    }
+
+    #[test]
+    fn names_differ() {
+        finds(json!({"hosts": [{"name": "h"}, {"name": "h"}]}), "hosts[1].name", "defined twice");
+    }
+}

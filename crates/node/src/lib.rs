@@ -1,0 +1,358 @@
+//! The cluster service of one machine: beats, reads the snapshot, asks the pure agent, performs
+//! effects.
+//!
+//! The loop is `select`, which is the only place that waits and returns one event, then `apply`,
+//! which asks [`cluster::Agent`] what follows and starts each effect as a task whose end is
+//! another event. So a hung store or a host that does not answer never delays letting go.
+
+mod beat;
+mod children;
+mod tasks;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::{AcquireOutcome, AcquireRequest, Agent, Effect, Event, Presence, Timing};
+use model::{BootTime, Epoch, LeaseName, Millis, NodeName};
+use store::{Acquired, NodeFacts, Options, Release, Store, StoreError, Topic, Wakes};
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use beat::{Beat, BeatSays};
+use children::Children;
+use tasks::Tasks;
+
+/// How often peers are looked after: the dead are noticed within two looks.
+const PRESENCE_EVERY: Duration = Duration::from_millis(40);
+
+/// The loop turns at least this often, which shows the beat that it is alive.
+const TURN_EVERY: Duration = Duration::from_millis(200);
+
+/// The snapshot is read at least this often: hints may get lost, this is the truth.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often what nobody needs any more is removed from the store, a bounded amount at a time.
+/// Every node does it, so that it is done while one node lives.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// How long closed receipts and abandoned downloads are kept: a partner who asks what became of
+/// a file of last week gets an answer.
+const KEPT_FOR: Millis = Millis::hours(7 * 24);
+
+/// Events that may wait for the loop. Each sender has few under way; the bound only guards
+/// against a bug.
+const EVENTS_WAITING_MAX: usize = 1024;
+
+/// Who this node is.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Its name.
+    pub name: NodeName,
+    /// The store.
+    pub store: String,
+    /// Lease times.
+    pub timing: Timing,
+    /// The program that host instances are started from, which understands `host`.
+    pub program: PathBuf,
+    /// Environment variables that host instances are given besides this process's own.
+    pub environment: Vec<(String, String)>,
+    /// What it tells the cluster about itself.
+    pub facts: NodeFacts,
+}
+
+/// Why a node ended.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another process has become this node.
+    #[error(
+        "another process has taken the name {0}: this one stops at once. Give each `baton node` a \
+         name of its own"
+    )]
+    Replaced(NodeName),
+    /// The beat has stopped, which never happens while the process is healthy.
+    #[error("the renewal of leases has stopped: {0}")]
+    BeatStopped(String),
+    /// The operating system refused something.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs a node until `stop` is cancelled and everything is let go in good order.
+///
+/// Must be called on the program's main thread, on a runtime that stays on it: host instances
+/// are started from here, and they die with the thread that started them.
+pub async fn run(config: NodeConfig, stop: CancellationToken) -> Result<(), NodeError> {
+    let (events, inbox) = mpsc::channel(EVENTS_WAITING_MAX);
+    let (beat, epoch) = Beat::start(&config).await?;
+    tracing::info!(node = %config.name, %epoch, "joined");
+    let store = store::open(&Options::new(&config.store, format!("node {}", config.name))).await?;
+    let wakes = store.subscribe(Topic::Cluster);
+    let mut node = Node {
+        agent: Agent::new(config.name.clone(), epoch, config.timing),
+        children: Children::new(&config, events.clone()),
+        store,
+        beat,
+        inbox,
+        wakes,
+        tasks: Tasks::new(),
+        reading: Reading::Idle,
+        wake_at: None,
+        peers: BTreeMap::new(),
+        snapshot_due: tokio::time::interval(SNAPSHOT_EVERY),
+        turn: tokio::time::interval(TURN_EVERY),
+        sweep: tokio::time::interval(SWEEP_EVERY),
+        presence: tokio::time::interval(PRESENCE_EVERY),
+        presence_asked: false,
+        stop,
+        stopping: false,
+        ended: false,
+        config,
+    };
+    while !node.ended {
+        let happened = node.select().await;
+        node.apply(happened)?;
+    }
+    node.beat.end();
+    Ok(())
+}
+
+struct Node {
+    config: NodeConfig,
+    agent: Agent,
+    children: Children,
+    store: Arc<dyn Store>,
+    beat: Beat,
+    inbox: mpsc::Receiver<Event>,
+    wakes: Wakes,
+    /// Effects under way; each ends as something that happened.
+    tasks: Tasks<Happened>,
+    reading: Reading,
+    wake_at: Option<BootTime>,
+    /// What was last seen of the peers.
+    peers: BTreeMap<NodeName, Presence>,
+    snapshot_due: tokio::time::Interval,
+    turn: tokio::time::Interval,
+    sweep: tokio::time::Interval,
+    presence: tokio::time::Interval,
+    presence_asked: bool,
+    stop: CancellationToken,
+    stopping: bool,
+    ended: bool,
+}
+
+/// A read of the snapshot: at most one is under way, and one more is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Idle,
+    UnderWay,
+    AndAgain,
+}
+
+/// Everything that can wake the loop.
+#[derive(Debug)]
+enum Happened {
+    Event(Event),
+    Read(Result<Box<cluster::Snapshot>, StoreError>),
+    Peers(Result<BTreeMap<NodeName, Presence>, StoreError>),
+    Beat(Option<BeatSays>),
+    Hint,
+    PresenceDue,
+    SweepDue,
+    Turn,
+}
+
+impl Node {
+    async fn select(&mut self) -> Happened {
+        let wake_at = self.wake_at;
+        let due = async {
+            match wake_at {
+                Some(at) => {
+                    tokio::time::sleep(at.since(host::clock::boot_time()).as_duration()).await
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let stopping = self.stopping;
+        tokio::select! {
+            biased;
+            said = self.beat.next() => Happened::Beat(said),
+            Some(event) = self.inbox.recv() => Happened::Event(event),
+            Some(happened) = self.tasks.next() => happened,
+            () = due => Happened::Event(Event::Tick),
+            () = self.stop.cancelled(), if !stopping => Happened::Event(Event::Stop),
+            () = self.wakes.next() => Happened::Hint,
+            _ = self.presence.tick() => Happened::PresenceDue,
+            _ = self.snapshot_due.tick() => Happened::Hint,
+            _ = self.turn.tick() => Happened::Turn,
+            _ = self.sweep.tick() => Happened::SweepDue,
+        }
+    }
+
+    /// Not async: whatever takes time is started as a task whose end is another event.
+    fn apply(&mut self, happened: Happened) -> Result<(), NodeError> {
+        self.beat.main_loop_turned();
+        match happened {
+            Happened::Event(event) => {
+                self.stopping |= event == Event::Stop;
+                self.feed(event);
+            }
+            Happened::Read(read) => self.read(read),
+            Happened::Peers(peers) => self.peers_seen(peers),
+            Happened::Beat(Some(BeatSays::Renewed(event))) => self.feed(event),
+            Happened::Beat(Some(BeatSays::Replaced)) => {
+                return Err(NodeError::Replaced(self.config.name.clone()));
+            }
+            Happened::Beat(None) => {
+                return Err(NodeError::BeatStopped("its thread has ended".into()));
+            }
+            Happened::Hint => self.read_snapshot(),
+            Happened::PresenceDue => self.look_after_peers(),
+            Happened::SweepDue => self.sweep_store(),
+            Happened::Turn => {}
+        }
+        Ok(())
+    }
+
+    /// Asks the agent what follows, and starts it.
+    fn feed(&mut self, event: Event) {
+        for effect in self.agent.handle(event, host::clock::boot_time()) {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::ReadSnapshot => self.read_snapshot(),
+            Effect::Acquire(request) => self.acquire(request),
+            Effect::Release { lease, epoch, cause, reason, offered_to } => {
+                self.release(Release { lease, epoch, cause, reason, offered_to });
+            }
+            Effect::Bury { lease, seen_epoch, reason } => self.bury(lease, seen_epoch, reason),
+            Effect::DropMove(group) => {
+                let store = self.store.clone();
+                self.tasks.start(async move {
+                    note("a move request", store.drop_move(&group).await);
+                    Happened::Hint
+                });
+            }
+            Effect::Renew(leases) => self.beat.renew(leases),
+            Effect::Spawn(host) => self.children.spawn(&host),
+            Effect::Activate { host, lease, epoch, trust_until } => {
+                self.children.activate(&host, lease, epoch, trust_until);
+            }
+            Effect::Trust { host, trust_until } => self.children.trust(&host, trust_until),
+            Effect::Deactivate { host, within } => self.children.deactivate(&host, within),
+            Effect::Kill(host) => self.children.kill(&host),
+            Effect::WakeAt(at) => self.wake_at = Some(at),
+            Effect::Say(reason) => {
+                tracing::info!(node = %self.config.name, subject = reason.subject, "{}",
+                    reason.sentence);
+            }
+            Effect::Exit => self.ended = true,
+        }
+    }
+
+    fn read_snapshot(&mut self) {
+        if self.reading != Reading::Idle {
+            self.reading = Reading::AndAgain;
+            return;
+        }
+        self.reading = Reading::UnderWay;
+        let store = self.store.clone();
+        self.tasks.start(async move { Happened::Read(store.snapshot().await.map(Box::new)) });
+    }
+
+    fn read(&mut self, read: Result<Box<cluster::Snapshot>, StoreError>) {
+        let again = self.reading == Reading::AndAgain;
+        self.reading = Reading::Idle;
+        match read {
+            Ok(snapshot) => {
+                self.peers =
+                    snapshot.nodes.iter().map(|node| (node.name.clone(), node.presence)).collect();
+                self.feed(Event::Snapshot(*snapshot));
+            }
+            Err(error) => tracing::warn!(node = %self.config.name, "{error}"),
+        }
+        if again {
+            self.read_snapshot();
+        }
+    }
+
+    fn acquire(&mut self, request: AcquireRequest) {
+        let (store, me, ttl) =
+            (self.store.clone(), self.config.name.clone(), self.config.timing.ttl);
+        self.tasks.start(async move {
+            let sent_at = host::clock::boot_time();
+            let outcome = match store.acquire(&me, &request, ttl).await {
+                Ok(Acquired::Granted(granted)) => {
+                    AcquireOutcome::Granted(granted.epoch, granted.evidence)
+                }
+                Ok(Acquired::Refused(why)) => AcquireOutcome::Refused(why),
+                Err(error) => AcquireOutcome::Unknown(error.to_string()),
+            };
+            Happened::Event(Event::Acquired { lease: request.lease, sent_at, outcome })
+        });
+    }
+
+    fn release(&mut self, release: Release) {
+        let (store, me) = (self.store.clone(), self.config.name.clone());
+        self.tasks.start(async move {
+            let ok = note("a release", store.release(&me, &release).await);
+            Happened::Event(Event::Released { lease: release.lease, epoch: release.epoch, ok })
+        });
+    }
+
+    fn bury(&mut self, lease: LeaseName, seen_epoch: Epoch, reason: String) {
+        let store = self.store.clone();
+        self.tasks.start(async move {
+            note("a burial", store.bury(&lease, seen_epoch, &reason).await);
+            Happened::Hint
+        });
+    }
+
+    fn sweep_store(&mut self) {
+        let store = self.store.clone();
+        self.tasks.start(async move {
+            note("a sweep", store.sweep(KEPT_FOR).await);
+            Happened::Turn
+        });
+    }
+
+    /// Asks the store who is there; one question at a time.
+    fn look_after_peers(&mut self) {
+        if self.presence_asked {
+            return;
+        }
+        self.presence_asked = true;
+        let store = self.store.clone();
+        self.tasks.start(async move { Happened::Peers(store.presence().await) });
+    }
+
+    /// A peer that is missed is looked for once more before anything follows, because a broken
+    /// connection is made again within milliseconds. The snapshot brings the certainty.
+    fn peers_seen(&mut self, peers: Result<BTreeMap<NodeName, Presence>, StoreError>) {
+        self.presence_asked = false;
+        let Ok(peers) = peers else { return };
+        let changed = peers.iter().any(|(name, presence)| {
+            *name != self.config.name && self.peers.get(name) != Some(presence)
+        });
+        if changed {
+            self.peers = peers;
+            self.read_snapshot();
+        }
+    }
+}
+
+/// Says what failed; whatever was to be done will be done again when a snapshot shows it is due.
+fn note<T>(what: &str, result: Result<T, StoreError>) -> bool {
+    if let Err(error) = &result {
+        tracing::warn!("{what} did not get through: {error}");
+    }
+    result.is_ok()
+}

@@ -1,0 +1,1 @@
+DELETE FROM move_request WHERE "group" = $1

@@ -1,0 +1,1 @@
+SELECT baton_fence($1, $2, $3)

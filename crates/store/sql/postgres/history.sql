@@ -1,0 +1,4 @@
+SELECT lease, epoch, holder, before, evidence, cause, reason, at
+FROM lease_history
+ORDER BY id DESC
+LIMIT $1

@@ -1,0 +1,1 @@
+UPDATE node SET connected_at = baton_now() WHERE id = $1

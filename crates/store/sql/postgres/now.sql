@@ -1,0 +1,1 @@
+SELECT baton_now()

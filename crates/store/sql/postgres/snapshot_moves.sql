@@ -1,0 +1,1 @@
+SELECT "group", "to", by, at FROM move_request ORDER BY "group"

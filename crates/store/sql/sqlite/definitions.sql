@@ -1,0 +1,1 @@
+SELECT document FROM definitions WHERE version = ?1;

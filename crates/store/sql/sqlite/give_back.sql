@@ -1,0 +1,3 @@
+UPDATE work SET state = 0, maybe_delivered = 1, held_lease = NULL, held_epoch = NULL
+WHERE state = 1 AND held_lease = ?1 AND held_epoch = ?2 AND host = ?3
+    AND id NOT IN (SELECT value FROM json_each(?4));

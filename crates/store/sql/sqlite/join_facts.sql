@@ -1,0 +1,1 @@
+SELECT machine, pid FROM node WHERE name = ?1;

@@ -1,0 +1,1 @@
+SELECT min(ready_at) FROM work WHERE state = 3 AND host = ?1;

@@ -1,0 +1,6 @@
+SELECT work.id, port, message_id, context, body_bytes, inline_body, body_id, attempts,
+    maybe_delivered
+FROM work JOIN message ON message.id = message_id
+WHERE state = 0 AND host = ?1
+ORDER BY work.id
+LIMIT ?2;

@@ -1,0 +1,253 @@
+//! What nodes see of the cluster: snapshot, presence, moves, definitions, history.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use cluster::{HISTORY_KEPT, LeaseView, MoveRequest, NodeView, Presence, Snapshot, Tenure};
+use model::{Cause, Definitions, Epoch, Evidence, GroupName, Millis, NodeName, Timestamp};
+use tokio_postgres::Row;
+
+use super::Postgres;
+use super::judge::{Known, heard_since_return};
+use super::text::{epoch_of, plain};
+use super::transaction::{Step, step};
+use crate::{Result, StoreError, Topic};
+
+/// All parts of a snapshot must be of one moment.
+const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+
+impl Postgres {
+    pub(super) async fn read_snapshot(&self) -> Result<Snapshot> {
+        let known = self.known_definitions().0.cast_signed();
+        let history_kept = HISTORY_KEPT.0.cast_signed();
+        let rows = self
+            .leases
+            .at_once(
+                BEGIN_SNAPSHOT,
+                &[
+                    step(include_str!("../../sql/postgres/now.sql"), &[]),
+                    step(include_str!("../../sql/postgres/definitions.sql"), &[&known]),
+                    step(include_str!("../../sql/postgres/snapshot_nodes.sql"), &[]),
+                    step(include_str!("../../sql/postgres/snapshot_leases.sql"), &[]),
+                    step(include_str!("../../sql/postgres/snapshot_moves.sql"), &[]),
+                    step(include_str!("../../sql/postgres/snapshot_history.sql"), &[&history_kept]),
+                ],
+            )
+            .await?;
+        let [now, definitions, nodes, leases, moves, history] = &rows[..] else {
+            return Err(StoreError::Corrupt("a snapshot has not all of its parts".to_owned()));
+        };
+        let (definitions_version, definitions) = self.definitions_of(definitions.first())?;
+        Ok(Snapshot {
+            now: Timestamp(now.first().map_or(0, |row| row.get(0))),
+            definitions_version,
+            definitions,
+            nodes: nodes.iter().map(node_of).collect::<Result<_>>()?,
+            leases: leases.iter().map(lease_of).collect::<Result<_>>()?,
+            moves: moves.iter().map(move_of).collect::<Result<_>>()?,
+            history: history.iter().map(tenure_of).collect::<Result<_>>()?,
+        })
+    }
+
+    pub(super) async fn read_presence(&self) -> Result<BTreeMap<NodeName, Presence>> {
+        let limit = self.database.patience.as_duration();
+        let sql = include_str!("../../sql/postgres/presence.sql");
+        let rows = self.presence.query(&self.database, limit, sql, &[]).await?;
+        rows.iter().map(|row| Ok((name(row, "name")?, presence_of(row)))).collect()
+    }
+
+    pub(super) async fn ask_to_move(&self, request: &MoveRequest) -> Result<()> {
+        let to = request.to.as_ref().map(NodeName::as_str);
+        let sql = include_str!("../../sql/postgres/request_move.sql");
+        let group = request.group.as_str();
+        self.database.query(sql, &[&group, &to, &plain(&request.by)]).await?;
+        self.hints.announce(&self.tasks, Topic::Cluster);
+        Ok(())
+    }
+
+    pub(super) async fn forget_move(&self, group: &GroupName) -> Result<()> {
+        let sql = include_str!("../../sql/postgres/drop_move.sql");
+        self.database.query(sql, &[&group.as_str()]).await?;
+        self.hints.announce(&self.tasks, Topic::Cluster);
+        Ok(())
+    }
+
+    pub(super) async fn put_in_force(
+        &self,
+        definitions: &Definitions,
+        base: u64,
+        by: &str,
+    ) -> Result<u64> {
+        let document = serde_json::to_string(definitions).map_err(|error| {
+            StoreError::Refused(format!("the definitions cannot be written: {error}"))
+        })?;
+        let (version, by) = (base.cast_signed(), plain(by));
+        let apply = Step {
+            sql: include_str!("../../sql/postgres/apply.sql"),
+            params: &[&version, &document, &by],
+        };
+        let begun = self.database.begin("BEGIN", &[apply]).await?;
+        let (transaction, rows) = begun.map_err(|error| self.database.error(&error))?;
+        if rows.first().is_none_or(Vec::is_empty) {
+            transaction.roll_back().await;
+            let (now, _) = self.read_definitions().await?;
+            return Err(StoreError::Refused(format!(
+                "definitions version {now} is in force, not {base}: somebody applied others \
+                 meanwhile; look at the difference and apply again"
+            )));
+        }
+        let ports = &definitions.send_ports;
+        let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+        let hosts: Vec<&str> = ports.iter().map(|port| port.host.as_str()).collect();
+        let filters: Vec<_> = ports.iter().map(|port| plain(&port.filter)).collect();
+        let next = version + 1;
+        transaction
+            .commit(&[
+                step(include_str!("../../sql/postgres/apply_forget.sql"), &[]),
+                step(
+                    include_str!("../../sql/postgres/apply_subscribe.sql"),
+                    &[&names, &hosts, &filters, &next],
+                ),
+            ])
+            .await?;
+        self.hints.announce(&self.tasks, Topic::Cluster);
+        Ok(base + 1)
+    }
+
+    pub(super) async fn read_definitions(&self) -> Result<(u64, Arc<Definitions>)> {
+        let known = self.known_definitions().0.cast_signed();
+        let sql = include_str!("../../sql/postgres/definitions.sql");
+        let rows = self.database.query(sql, &[&known]).await?;
+        self.definitions_of(rows.first())
+    }
+
+    pub(super) async fn read_history(&self, limit: usize) -> Result<Vec<Tenure>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let sql = include_str!("../../sql/postgres/history.sql");
+        let rows = self.database.query(sql, &[&limit]).await?;
+        rows.iter().map(tenure_of).collect()
+    }
+
+    fn known_definitions(&self) -> (u64, Arc<Definitions>) {
+        self.definitions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads a row that leaves the document out when it is the version known.
+    fn definitions_of(&self, row: Option<&Row>) -> Result<(u64, Arc<Definitions>)> {
+        let Some(row) = row else { return Ok((0, Arc::default())) };
+        let version = row.get::<_, i64>("version").cast_unsigned();
+        let Some(document) = row.get::<_, Option<&str>>("document") else {
+            let known = self.known_definitions();
+            if known.0 == version {
+                return Ok(known);
+            }
+            // Another thread has seen a version since; whoever asks again gets it.
+            return Err(StoreError::Unavailable(format!(
+                "definitions version {version} was replaced while it was read; ask again"
+            )));
+        };
+        let definitions: Definitions = serde_json::from_str(document).map_err(|error| {
+            StoreError::Corrupt(format!(
+                "definitions version {version} cannot be read by this version of Baton ({error}); \
+                 was it applied by a newer one?"
+            ))
+        })?;
+        let read = (version, Arc::new(definitions));
+        let mut known = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 < version {
+            *known = read.clone();
+        }
+        Ok(read)
+    }
+}
+
+fn node_of(row: &Row) -> Result<NodeView> {
+    Ok(NodeView {
+        name: name(row, "name")?,
+        epoch: epoch_of(row.get("epoch")),
+        presence: presence_of(row),
+        expires_at: Timestamp(row.get("expires_at")),
+    })
+}
+
+fn presence_of(row: &Row) -> Presence {
+    let known = Known {
+        held: None,
+        expires_at: None,
+        ttl: Millis(row.get::<_, i64>("ttl").cast_unsigned()),
+        connected: row.get("connected"),
+        connected_at: Timestamp(row.get("connected_at")),
+        up_since: Timestamp(row.get("up_since")),
+        now: Timestamp(row.get("now")),
+    };
+    if row.get("vacant") {
+        Presence::Left
+    } else if known.connected || !heard_since_return(&known) {
+        Presence::Present
+    } else {
+        Presence::ConnectionGone
+    }
+}
+
+fn lease_of(row: &Row) -> Result<LeaseView> {
+    Ok(LeaseView {
+        lease: parsed(row, "name")?,
+        holder: optional_name(row, "holder")?,
+        epoch: epoch_of(row.get("epoch")),
+        expires_at: Timestamp(row.get("expires_at")),
+        changed_at: Timestamp(row.get("changed_at")),
+        cause: cause(row)?,
+        reason: row.get("reason"),
+        offered_to: optional_name(row, "offered_to")?,
+    })
+}
+
+fn move_of(row: &Row) -> Result<MoveRequest> {
+    Ok(MoveRequest {
+        group: parsed(row, "group")?,
+        to: optional_name(row, "to")?,
+        by: row.get("by"),
+        at: Timestamp(row.get("at")),
+    })
+}
+
+fn tenure_of(row: &Row) -> Result<Tenure> {
+    let word: &str = row.get("evidence");
+    Ok(Tenure {
+        lease: parsed(row, "lease")?,
+        epoch: Epoch(row.get::<_, i64>("epoch").cast_unsigned()),
+        holder: optional_name(row, "holder")?,
+        before: optional_name(row, "before")?,
+        evidence: Evidence::from_word(word).ok_or_else(|| unknown(word))?,
+        cause: cause(row)?,
+        reason: row.get("reason"),
+        at: Timestamp(row.get("at")),
+    })
+}
+
+fn cause(row: &Row) -> Result<Cause> {
+    let word: &str = row.get("cause");
+    Cause::from_word(word).ok_or_else(|| unknown(word))
+}
+
+fn name(row: &Row, column: &str) -> Result<NodeName> {
+    parsed(row, column)
+}
+
+fn optional_name(row: &Row, column: &str) -> Result<Option<NodeName>> {
+    row.get::<_, Option<&str>>(column)
+        .map(|text| text.parse().map_err(|_| unknown(text)))
+        .transpose()
+}
+
+fn parsed<T: std::str::FromStr>(row: &Row, column: &str) -> Result<T> {
+    let text: &str = row.get(column);
+    text.parse().map_err(|_| unknown(text))
+}
+
+fn unknown(word: &str) -> StoreError {
+    StoreError::Corrupt(format!(
+        "the store says {word:?} where this version of Baton does not know such a word; is there a \
+         newer version on another node?"
+    ))
+}
