@@ -9,6 +9,9 @@ use testbed::{POSTGRES_URL_VARIABLE, Postgres};
 use crate::phases::{Phases, succeed};
 use crate::{deps, tidy};
 
+/// Compiled in for the tests that strike between two steps: the product has none.
+const FAILPOINTS: &str = "store/failpoints,baton/failpoints";
+
 /// Everything. `strict`: what can't be installed is an error, and so is a test that is skipped.
 pub(crate) fn full(workspace: &Path, strict: bool) -> anyhow::Result<()> {
     let mut phases = Phases::default();
@@ -34,8 +37,9 @@ fn run_full(phases: &mut Phases, workspace: &Path, strict: bool) -> anyhow::Resu
         result => result,
     })?;
     check_text(phases, workspace)?;
-    let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    phases.run("clippy", || succeed(cargo(workspace).args(lints)))?;
+    let lints = ["clippy", "--workspace", "--all-targets", "--features", FAILPOINTS];
+    let deny = ["--", "-D", "warnings"];
+    phases.run("clippy", || succeed(cargo(workspace).args(lints).args(deny)))?;
     phases.run("licences", || check_licences(workspace))?;
     // Tests of several crates run the binary, and cargo knows that of baton's own tests only.
     let build = ["build", "--workspace", "--bins"];
@@ -43,9 +47,9 @@ fn run_full(phases: &mut Phases, workspace: &Path, strict: bool) -> anyhow::Resu
     let compile = ["test", "--workspace", "--no-run"];
     phases.run("build tests", || succeed(cargo(workspace).args(compile)))?;
     let postgres = phases.run("postgres", || start_postgres(strict))?;
-    phases.run("tests", || {
+    let test = |arguments: &[&str]| {
         let mut tests = cargo(workspace);
-        tests.args(["test", "--workspace", "--no-fail-fast"]);
+        tests.args(["test", "--no-fail-fast"]).args(arguments);
         if strict {
             tests.env("CI", "true");
         }
@@ -53,10 +57,11 @@ fn run_full(phases: &mut Phases, workspace: &Path, strict: bool) -> anyhow::Resu
             tests.env(POSTGRES_URL_VARIABLE, postgres.url("postgres"));
         }
         succeed(&mut tests)
-    })?;
-    // Failpoints are compiled in for these alone: the product has none.
-    let failpoints = ["test", "-p", "store", "--features", "failpoints", "--test"];
-    phases.run("failpoints", || succeed(cargo(workspace).args(failpoints).arg("sqlite_failpoints")))
+    };
+    phases.run("tests", || test(&["--workspace"]))?;
+    let struck = ["--test", "sqlite_failpoints", "--test", "struck_between_two_steps"];
+    let packages = ["-p", "store", "-p", "baton", "--features", FAILPOINTS];
+    phases.run("failpoints", || test(&[&packages[..], &struck].concat()))
 }
 
 fn run_quick(phases: &mut Phases, workspace: &Path) -> anyhow::Result<()> {

@@ -220,9 +220,12 @@ async fn a_move_is_waited_for_and_tells_why() {
     assert!(out.ends_with("the move stays asked for\n"), "{out}");
     assert!(site.run("status", 0).0.contains("a move to node b was asked for by"));
 
+    let asked_before = a.snapshot().await.expect("read").moves;
     let mut waiting = site.command("group move partners --to b");
     let waiting = tokio::task::spawn_blocking(move || waiting.output().expect("baton runs"));
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    while a.snapshot().await.expect("read").moves == asked_before {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     let release = store::Release {
         lease: "group/partners".parse().expect("lease"),
         epoch: Epoch(1),

@@ -8,6 +8,8 @@
 //! Read on in [`process`] (the loop), then [`receive`] (the driver that makes receiving
 //! exactly-once), then [`send`].
 
+#[cfg(feature = "failpoints")]
+mod blow;
 pub mod clock;
 pub mod process;
 pub mod protocol;

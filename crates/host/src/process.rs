@@ -101,6 +101,8 @@ pub async fn run(protocols: Protocols) -> Result<(), HostError> {
         return Err(HostError::NotAChild("its parent said nothing".into()));
     };
     let trust = Trust::watched()?;
+    #[cfg(feature = "failpoints")]
+    crate::blow::arm();
     let (store, routes) = open_store(&me, &mut lines).await?;
     protocol::write(&mut writer, &FromHost::Ready).await?;
     let (plan_sender, plan) = watch::channel(routes);

@@ -109,6 +109,20 @@ impl Helper {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("it is our child");
     }
+
+    /// Stops it, and waits until the last of its threads is: the signal reaches them one by one.
+    fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let threads = PathBuf::from(format!("/proc/{}/task", self.child.id()));
+        let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+            let stat =
+                thread.and_then(|thread| std::fs::read_to_string(thread.path().join("stat")));
+            stat.is_ok_and(|stat| stat.contains(") T "))
+        };
+        while !std::fs::read_dir(&threads).expect("it lives").all(is_stopped) {
+            std::thread::yield_now();
+        }
+    }
 }
 
 impl Drop for Helper {
@@ -197,7 +211,7 @@ async fn a_writer_that_freezes_within_a_transaction_is_killed() {
     let mut helper = Helper::start("publish", &database);
     helper.wait_for("ready");
     loop {
-        helper.signal(Signal::STOP);
+        helper.freeze();
         if is_locked(&database) {
             break;
         }

@@ -60,7 +60,7 @@ async fn a_renewal_between_claim_and_commit_is_refused() {
     let (asks, asked) = std::sync::mpsc::channel();
     let (answers, answered) = std::sync::mpsc::channel::<()>();
     let (asks, answered) = (Mutex::new(asks), Mutex::new(answered));
-    fail::cfg_callback("sqlite-claimed", move || {
+    fail::cfg_callback("sqlite_claimed", move || {
         asks.lock().expect("no panic").send(()).expect("the test waits");
         answered.lock().expect("no panic").recv().expect("the test answers");
     })
@@ -72,7 +72,7 @@ async fn a_renewal_between_claim_and_commit_is_refused() {
     let token = FenceToken { lease: lease(), epoch: Epoch(1), holder: node("a") };
     cluster.a.fence(&token).await.expect("epoch 2 is not committed yet");
     let lost = cluster.a.renew(&node("a"), &held, LONG).await.expect("it does not wait");
-    fail::remove("sqlite-claimed");
+    fail::remove("sqlite_claimed");
     answers.send(()).expect("b waits");
     assert_eq!(lost, held, "an owner was told renewed while its successor was committing");
     let taken = taking.join_next().await.expect("it was begun").expect("no panic");
@@ -85,9 +85,9 @@ async fn a_claim_without_a_commit_leaves_the_lease_to_anybody() {
     let _turn = TURN.lock().await;
     let cluster = run_out().await;
     let held = [(lease(), Epoch(1))];
-    fail::cfg("sqlite-claimed", "return").expect("a failpoint");
+    fail::cfg("sqlite_claimed", "return").expect("a failpoint");
     let failed = acquire(cluster.b.as_ref(), "b", 1).await;
-    fail::remove("sqlite-claimed");
+    fail::remove("sqlite_claimed");
     assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
     let snapshot = cluster.a.snapshot().await.expect("read");
     let view = &snapshot.leases[0];

@@ -183,7 +183,9 @@ async fn move_group(args: &MoveArgs, global: &Global) -> Result<u8> {
         let sentence = format!("the move of group {} is asked for", group.name);
         return tell(global, "asked", &[sentence], EXIT_OK);
     }
-    let wait = Wait { store: store.as_ref(), global, group, to, before, told: snapshot.now };
+    let lease = LeaseName::Group(group.name.clone());
+    let told = changes(&snapshot, &lease).map(rank).max();
+    let wait = Wait { store: store.as_ref(), global, group, to, before, told };
     wait.until_there(args.wait).await
 }
 
@@ -247,7 +249,19 @@ struct Wait<'a> {
     group: &'a Group,
     to: Option<NodeName>,
     before: Position,
-    told: Timestamp,
+    /// The last change of owner that the operator knows of.
+    told: Option<(Epoch, bool)>,
+}
+
+/// The changes of owner of a lease, as they are recorded.
+fn changes<'a>(snapshot: &'a Snapshot, lease: &LeaseName) -> impl Iterator<Item = &'a Tenure> {
+    snapshot.history.iter().filter(move |entry| entry.lease == *lease)
+}
+
+/// The order in which changes of one lease happen: an epoch is taken, then let go. Two of them
+/// may fall into one millisecond, so their times do not tell it.
+fn rank(entry: &Tenure) -> (Epoch, bool) {
+    (entry.epoch, entry.holder.is_none())
 }
 
 /// How a move stands.
@@ -320,10 +334,9 @@ impl Wait<'_> {
 
     /// Prints what happened to the group since the last look, as it is recorded.
     fn tell_news(&mut self, snapshot: &Snapshot, lease: &LeaseName) -> Result<()> {
-        let asked_at = self.told;
-        let news = snapshot.history.iter().filter(|entry| entry.lease == *lease);
-        for entry in news.filter(|entry| entry.at > asked_at) {
-            self.told = self.told.max(entry.at);
+        let known = self.told;
+        for entry in changes(snapshot, lease).filter(|entry| Some(rank(entry)) > known) {
+            self.told = self.told.max(Some(rank(entry)));
             if !self.global.json() {
                 let who = match &entry.holder {
                     Some(node) => format!("{node} took it"),

@@ -106,6 +106,7 @@ impl Download {
 
     async fn take(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         self.location.pulse.beat();
+        fail::fail_point!("download_chunk");
         if let Some(hash) = &mut self.hash {
             hash.update(bytes);
         }

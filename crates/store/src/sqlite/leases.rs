@@ -176,7 +176,7 @@ impl Change<'_> {
             run(connection, sql!("acquire_moved"), params![group.as_str(), to])?;
         }
         transaction.wake(Topic::Cluster);
-        fail::fail_point!("sqlite-claimed", |_| Err(StoreError::Unavailable("failpoint".into())));
+        fail::fail_point!("sqlite_claimed", |_| Err(StoreError::Unavailable("failpoint".into())));
         Ok(Acquired::Granted(Granted { epoch: new, evidence: self.evidence }))
     }
 

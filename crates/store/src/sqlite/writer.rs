@@ -185,6 +185,7 @@ impl Writer {
     }
 
     fn end(&self, keep: bool) -> Commit {
+        fail::fail_point!("sqlite_commit");
         let ended = self.execute(if keep { "COMMIT" } else { "ROLLBACK" });
         ended.map_err(|error| {
             // It fails if SQLite has rolled back by itself, which is what is wanted.
