@@ -198,7 +198,7 @@ async fn publish(store: &dyn Store, fence: &Fence, kind: &str, ports: &[&str]) {
         receipt: None,
         routes: ports.iter().map(route).collect(),
     };
-    let batch = PublishBatch { definitions_version: 1, messages: vec![message] };
+    let batch = PublishBatch { definitions_version: 1, messages: [message].into() };
     store.publish(fence, &batch).await.expect("published");
 }
 

@@ -171,6 +171,11 @@ fn batch(messages: usize) -> PublishBatch {
     PublishBatch { definitions_version: 0, messages: (0..messages).map(message).collect() }
 }
 
+/// The whole load, made before the clock starts, as the bare script's is.
+fn batches() -> Vec<PublishBatch> {
+    (0..LOAD.messages / LOAD.batch).map(|_| batch(LOAD.batch)).collect()
+}
+
 async fn take_and_settle(store: &dyn Store, fence: &Fence) -> usize {
     let work = store.take(fence, "sender", LOAD.batch).await.expect("taken");
     let done: Vec<_> =
@@ -183,21 +188,24 @@ async fn take_and_settle(store: &dyn Store, fence: &Fence) -> usize {
 
 /// One caller publishes, takes and settles in turn.
 async fn one_after_the_other(store: &dyn Store, fence: &Fence) -> f64 {
+    let batches = batches();
     let begin = Instant::now();
     let mut left = LOAD.messages;
-    while left > 0 {
-        store.publish(fence, &batch(LOAD.batch)).await.expect("published");
+    for batch in &batches {
+        store.publish(fence, batch).await.expect("published");
         left -= take_and_settle(store, fence).await;
     }
+    assert_eq!(left, 0, "a take is as large as a publish");
     LOAD.messages as f64 / begin.elapsed().as_secs_f64()
 }
 
 /// A publisher and a worker at the same time.
 async fn at_the_same_time(store: &Arc<dyn Store>, fence: &Fence) -> f64 {
+    let batches = batches();
     let begin = Instant::now();
     let publish = async {
-        for _ in 0..LOAD.messages / LOAD.batch {
-            store.publish(fence, &batch(LOAD.batch)).await.expect("published");
+        for batch in &batches {
+            store.publish(fence, batch).await.expect("published");
         }
     };
     let send = async {

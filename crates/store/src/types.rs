@@ -1,5 +1,7 @@
 //! Values that go into the store and come out of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use model::{BodyId, Context, Epoch, MessageId, Millis, NodeName, Timestamp, WorkId};
 use serde::{Deserialize, Serialize};
@@ -42,8 +44,8 @@ pub struct Staged {
 pub struct PublishBatch {
     /// The definitions that the routes were made from.
     pub definitions_version: u64,
-    /// The messages, in order.
-    pub messages: Vec<NewMessage>,
+    /// The messages, in order. Shared: an engine hands them to a thread of its own.
+    pub messages: Arc<[NewMessage]>,
 }
 
 /// What was published.

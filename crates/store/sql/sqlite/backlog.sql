@@ -5,6 +5,6 @@ FROM (
     FROM work
     GROUP BY 1, 2, 3
 ) AS line
-JOIN (SELECT id AS work_id, message_id FROM work) ON work_id = oldest
-JOIN message ON message.id = message_id
+JOIN (SELECT id AS work_id, message_row FROM work) ON work_id = oldest
+JOIN message ON message."row" = message_row
 ORDER BY host, port, state;

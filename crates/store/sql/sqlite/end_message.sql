@@ -1,1 +1,1 @@
-DELETE FROM message WHERE rowid = ?1;
+DELETE FROM message WHERE "row" = ?1;

@@ -1,1 +1,1 @@
-UPDATE message SET work_rows = work_rows - 1 WHERE rowid = ?1;
+UPDATE message SET work_rows = work_rows - 1 WHERE "row" = ?1;

@@ -1,1 +1,1 @@
-UPDATE message SET work_rows = work_rows + ?2 WHERE id = ?1;
+UPDATE message SET work_rows = work_rows + ?2 WHERE "row" = ?1;

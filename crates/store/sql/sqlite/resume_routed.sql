@@ -1,2 +1,2 @@
 -- A routing failure ends, and work for its subscribers takes its place.
-DELETE FROM work WHERE id = ?1 AND state = 2 AND port = '' RETURNING message_id;
+DELETE FROM work WHERE id = ?1 AND state = 2 AND port = '' RETURNING message_row;

@@ -1,3 +1,3 @@
-SELECT message.rowid, work_rows, body_id
-FROM work JOIN message ON message.id = message_id
+SELECT message_row, work_rows, body_id
+FROM work JOIN message ON message."row" = message_row
 WHERE work.id = ?1 AND state <> 1;

@@ -137,7 +137,7 @@ impl<'a> Outgoing<'a> {
         let mut items = HashSet::new();
         let mut twice = HashSet::new();
         let mut messages = Vec::with_capacity(batch.messages.len());
-        for message in &batch.messages {
+        for message in batch.messages.iter() {
             if message.receipt.as_ref().is_some_and(|item| !items.insert(item)) {
                 twice.insert(message.id);
                 continue;

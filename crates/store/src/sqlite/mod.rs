@@ -25,6 +25,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -61,6 +62,8 @@ struct Sqlite {
     database: Database,
     beside: Arc<Beside>,
     known: Arc<view::Known>,
+    /// The last take found less than it could have had: the next one looks first.
+    took_all: AtomicBool,
 }
 
 /// Opens the database file, and makes it if it is not there.
@@ -107,7 +110,13 @@ impl Sqlite {
             connection
         };
         let database = Database::start(path, connection, turn, beside.clone(), patience)?;
-        Ok(Sqlite { path: path.to_owned(), database, beside, known: Arc::default() })
+        Ok(Sqlite {
+            path: path.to_owned(),
+            database,
+            beside,
+            known: Arc::default(),
+            took_all: AtomicBool::new(true),
+        })
     }
 }
 
@@ -229,11 +238,16 @@ impl Store for Sqlite {
     async fn take(&self, fence: &Fence, host: &str, limit: usize) -> Result<Vec<Work>> {
         let (fence, host) = (fence.clone(), host.to_owned());
         let (shown, of) = (fence.clone(), host.clone());
-        let there_is_work = self.database.read(move |c| sending::look(c, &shown, &of)).await?;
-        if !there_is_work || limit == 0 {
-            return Ok(Vec::new());
+        if self.took_all.load(Ordering::Relaxed) {
+            let look = self.database.read(move |c| sending::look(c, &shown, &of));
+            if !look.await? {
+                return Ok(Vec::new());
+            }
         }
-        self.database.write(move |t| sending::take(t, &fence, &host, limit)).await
+        let take = self.database.write(move |t| sending::take(t, &fence, &host, limit));
+        let work = take.await?;
+        self.took_all.store(work.len() < limit, Ordering::Relaxed);
+        Ok(work)
     }
 
     async fn read_body(&self, body: BodyId, offset: u64, limit: usize) -> Result<Bytes> {

@@ -139,13 +139,13 @@ fn resume_routed(transaction: &Transaction<'_>, id: WorkId, routes: &[Route]) ->
         return Ok(false);
     }
     let connection = transaction.connection;
-    let message = row(connection, sql!("resume_routed"), [id.0], |row| message_id(row, 0))?;
+    let message: Option<i64> = row(connection, sql!("resume_routed"), [id.0], |row| get(row, 0))?;
     let Some(message) = message else { return Ok(false) };
     for route in routes {
         add_work(transaction, message, &route.host, &route.port)?;
     }
     let more = signed(routes.len() as u64 - 1);
-    run(connection, sql!("resume_fan_out"), params![message.0.as_bytes(), more])?;
+    run(connection, sql!("resume_fan_out"), params![message, more])?;
     Ok(true)
 }
 

@@ -1,7 +1,7 @@
 //! Receiving: receipts, staged bodies, publish.
 
 use bytes::Bytes;
-use model::{BodyId, MessageId};
+use model::BodyId;
 use rusqlite::{CachedStatement, Connection, params};
 use uuid::Uuid;
 
@@ -146,7 +146,7 @@ pub(super) fn publish(
     }
     let mut published = Published::default();
     let mut publish = Publish::prepare(transaction, fence)?;
-    for message in &batch.messages {
+    for message in batch.messages.iter() {
         transaction.check_hold()?;
         if publish.is_duplicate(message)? {
             published.duplicates.push(message.id);
@@ -207,13 +207,14 @@ impl<'a> Publish<'a> {
             chunks.as_ref().map(|chunks| chunks.0.as_bytes()),
             signed(message.routes.len().max(1) as u64),
         ])?;
+        let row = self.transaction.connection.last_insert_rowid();
         let no_error: Option<&str> = None;
         for route in &message.routes {
-            let ready = params![id, route.host, route.port, state::READY, now, no_error];
+            let ready = params![row, route.host, route.port, state::READY, now, no_error];
             self.work.execute(ready)?;
         }
         if message.routes.is_empty() {
-            self.work.execute(params![id, "", "", state::SUSPENDED, now, NO_ROUTE])?;
+            self.work.execute(params![row, "", "", state::SUSPENDED, now, NO_ROUTE])?;
         }
         Ok(())
     }
@@ -249,12 +250,12 @@ fn place<'m>(transaction: &Transaction<'_>, body: &'m Body) -> Result<Place<'m>>
 /// Adds a row of work that is ready.
 pub(super) fn add_work(
     transaction: &Transaction<'_>,
-    message: MessageId,
+    message_row: i64,
     host: &str,
     port: &str,
 ) -> Result<()> {
-    let (id, now) = (message.0.as_bytes(), transaction.now.0);
-    let ready = params![id, host, port, state::READY, now, rusqlite::types::Null];
+    let now = transaction.now.0;
+    let ready = params![message_row, host, port, state::READY, now, rusqlite::types::Null];
     run(transaction.connection, sql!("publish_work"), ready)?;
     Ok(())
 }

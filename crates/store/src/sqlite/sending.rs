@@ -39,9 +39,8 @@ pub(super) fn take(
     run(connection, sql!("take_due"), params![host, transaction.now.0])?;
     let taken = read_ready(connection, host, limit.min(TAKE_ROWS_MAX))?;
     let (lease, epoch) = (fence.lease().to_string(), signed(fence.epoch().0));
-    let mut hold = connection.prepare_cached(sql!("take_hold"))?;
-    for work in &taken {
-        hold.execute(params![work.id.0, lease, epoch])?;
+    if let Some(last) = taken.last() {
+        run(connection, sql!("take_hold"), params![host, last.id.0, lease, epoch])?;
     }
     Ok(taken)
 }

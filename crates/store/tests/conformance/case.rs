@@ -189,7 +189,7 @@ pub fn item(key: &str) -> NewMessage {
 }
 
 pub fn batch(messages: Vec<NewMessage>) -> PublishBatch {
-    PublishBatch { definitions_version: 0, messages }
+    PublishBatch { definitions_version: 0, messages: messages.into() }
 }
 
 /// Publishes and answers the ids of the duplicates.

@@ -86,7 +86,7 @@ pub async fn stale_routes_write_nothing(engine: &dyn Engine) {
     assert!(matches!(result, Err(StoreError::StaleRoutes { seen: 0, now: 1 })), "{result:?}");
     assert_eq!(a.store.receipts(SOURCE, &["1".into()]).await.expect("read"), []);
     assert_eq!(all_work(a.store.as_ref()).await, []);
-    let routed = PublishBatch { definitions_version: 1, messages: vec![item("1")] };
+    let routed = PublishBatch { definitions_version: 1, messages: [item("1")].into() };
     a.store.publish(&fence, &routed).await.expect("version 1 is in force");
 }
 

@@ -119,7 +119,7 @@ fn message(key: Option<&str>) -> NewMessage {
 }
 
 fn batch(messages: Vec<NewMessage>) -> PublishBatch {
-    PublishBatch { definitions_version: 0, messages }
+    PublishBatch { definitions_version: 0, messages: messages.into() }
 }
 
 /// A connection that knows nothing of Baton.

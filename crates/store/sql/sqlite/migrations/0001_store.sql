@@ -95,8 +95,10 @@ CREATE TABLE body_chunk (
 ) STRICT;
 
 -- work_rows counts the rows of work that still need the message; it goes with the last.
+-- Work refers to the row and not to the id: it is found without a search in a second tree.
 CREATE TABLE message (
-    id           BLOB PRIMARY KEY,
+    "row"        INTEGER PRIMARY KEY,
+    id           BLOB NOT NULL UNIQUE,
     published_at INTEGER NOT NULL,
     publisher    TEXT NOT NULL,
     lease        TEXT NOT NULL,
@@ -112,7 +114,7 @@ CREATE TABLE message (
 -- Routing failures are suspended with an empty host and port.
 CREATE TABLE work (
     id              INTEGER PRIMARY KEY AUTOINCREMENT,
-    message_id      BLOB NOT NULL,
+    message_row     INTEGER NOT NULL,
     host            TEXT NOT NULL,
     port            TEXT NOT NULL,
     state           INTEGER NOT NULL,
