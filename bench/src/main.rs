@@ -4,8 +4,14 @@
 //!
 //! Each figure is one line of JSON. Nothing here asserts a time: machines differ, ratios less.
 
+mod bare_postgres;
+mod bare_sqlite;
 mod files;
+mod gaps;
+mod idle;
 mod large;
+mod messages;
+mod processes;
 mod rig;
 
 use clap::{Parser, Subcommand};
@@ -22,6 +28,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Figure {
+    /// How long nobody is active after each kind of fault, beside Pacemaker.
+    Gaps {
+        /// How many faults.
+        #[arg(long, default_value_t = 30)]
+        faults: u32,
+    },
     /// Many small files from vsftpd to a folder, beside `lftp mirror --parallel=4`.
     Files {
         /// How many.
@@ -43,11 +55,34 @@ enum Figure {
         #[arg(long)]
         kill_at_half: bool,
     },
+    /// Publish, take and settle through the store's API, beside a bare SQL script.
+    Messages,
+    /// Eight processes that publish into one store; on SQLite beside a bare file.
+    Processes,
+    /// Memory and processor time of an idle node and its hosts, beside Pacemaker.
+    Idle {
+        /// How long the processor time is counted.
+        #[arg(long, default_value_t = 30)]
+        seconds: u32,
+    },
+    /// One of the processes of `processes`.
+    #[command(hide = true)]
+    PublishAs {
+        /// The URL of a store, or the path of a bare file.
+        place: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.figure {
+        Figure::Gaps { faults } => gaps::measure(arguments.store, faults),
+        Figure::Messages => messages::measure(arguments.store),
+        Figure::Processes => processes::measure(arguments.store),
+        Figure::Idle { seconds } => idle::measure(arguments.store, seconds),
+        Figure::PublishAs { place, name } => processes::publish_as(&place, &name),
         Figure::Files { files, bytes, runs } => files::measure(arguments.store, files, bytes, runs),
         Figure::Large { mib, kill_at_half } => large::measure(arguments.store, mib, kill_at_half),
     }

@@ -23,6 +23,31 @@ pub enum Engine {
     Postgres,
 }
 
+/// An empty store of an engine.
+pub struct Storage {
+    /// Its URL.
+    pub url: String,
+    /// The server, which ends when this is dropped.
+    pub server: Option<Postgres>,
+}
+
+impl Storage {
+    /// A file in a folder, or a database on a server of its own.
+    pub fn of(engine: Engine, folder: &Path) -> Result<Storage> {
+        match engine {
+            Engine::Sqlite => {
+                let url = format!("sqlite:{}", folder.join("baton.db").display());
+                Ok(Storage { url, server: None })
+            }
+            Engine::Postgres => {
+                let server = Postgres::start()?;
+                server.create_database("baton")?;
+                Ok(Storage { url: server.url("baton"), server: Some(server) })
+            }
+        }
+    }
+}
+
 /// The cluster.
 pub struct Rig {
     /// Where its files are; removed at the end.
@@ -34,7 +59,7 @@ pub struct Rig {
     /// Its nodes.
     pub machines: Vec<Machine>,
     runtime: tokio::runtime::Runtime,
-    _postgres: Option<Postgres>,
+    _server: Option<Postgres>,
 }
 
 impl Rig {
@@ -42,23 +67,14 @@ impl Rig {
     pub fn start(engine: Engine, nodes: &[&str]) -> Result<Rig> {
         let folder = tempfile::tempdir()?;
         let partner = FtpServer::start(FtpKind::Vsftpd, FtpOptions::default())?;
-        let (url, postgres) = match engine {
-            Engine::Sqlite => {
-                (format!("sqlite:{}", folder.path().join("baton.db").display()), None)
-            }
-            Engine::Postgres => {
-                let postgres = Postgres::start()?;
-                postgres.create_database("baton")?;
-                (postgres.url("baton"), Some(postgres))
-            }
-        };
+        let Storage { url, server } = Storage::of(engine, folder.path())?;
         let mut rig = Rig {
             folder,
             partner,
             url,
             machines: Vec::new(),
             runtime: tokio::runtime::Runtime::new()?,
-            _postgres: postgres,
+            _server: server,
         };
         std::fs::create_dir_all(rig.delivered())?;
         rig.apply(false)?;
@@ -78,7 +94,30 @@ impl Rig {
 
     /// Lets the location be polled, or not.
     pub fn apply(&self, enabled: bool) -> Result<()> {
-        let definitions = serde_json::from_value(self.definitions(enabled))?;
+        self.put_in_force(self.definitions(enabled))
+    }
+
+    /// Lets several locations poll empty folders every second.
+    pub fn poll_idle(&self, locations: usize) -> Result<()> {
+        let mut definitions = self.definitions(true);
+        let location = definitions["receive_ports"][0]["locations"][0].take();
+        let numbered = |number: usize| -> Result<Value> {
+            let folder = format!("idle-{number}");
+            std::fs::create_dir(self.partner.root().join(&folder))?;
+            let mut location = location.clone();
+            location["name"] = folder.clone().into();
+            location["poll_interval"] = "1s".into();
+            let within = format!("{}/{folder}", self.partner.folder());
+            location["transport"]["ftp"]["folder"] = within.trim_start_matches('/').into();
+            Ok(location)
+        };
+        let all = (0..locations).map(numbered).collect::<Result<Vec<_>>>()?;
+        definitions["receive_ports"][0]["locations"] = all.into();
+        self.put_in_force(definitions)
+    }
+
+    fn put_in_force(&self, definitions: Value) -> Result<()> {
+        let definitions = serde_json::from_value(definitions)?;
         self.with_store(async |store| {
             let (version, _) = store.definitions().await?;
             store.apply(&definitions, version, "bench").await?;
@@ -146,7 +185,7 @@ impl Rig {
 }
 
 /// The program `baton` beside this one.
-fn program() -> Result<PathBuf> {
+pub fn program() -> Result<PathBuf> {
     let beside = std::env::current_exe()?.with_file_name("baton");
     ensure!(beside.exists(), "{} is missing: build it with this profile first", beside.display());
     Ok(beside)

@@ -115,6 +115,14 @@ impl Machine {
         Ok(())
     }
 
+    /// The node's process and those of its hosts, each with what it is.
+    pub fn processes(&self) -> Vec<(i32, String)> {
+        let raw = |pid: Pid| pid.as_raw_nonzero().get();
+        let node = self.pid().map(|pid| (raw(pid), "node".to_owned()));
+        let hosts = self.hosts().into_iter().map(|(pid, name)| (raw(pid), format!("host {name}")));
+        node.into_iter().chain(hosts).collect()
+    }
+
     /// The most memory that the process of a host ever had, in KiB.
     pub fn peak_memory_kib(&self, host: &str) -> Option<u64> {
         let hosts = self.hosts();

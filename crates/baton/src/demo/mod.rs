@@ -9,6 +9,7 @@ mod files;
 mod partner;
 mod report;
 mod scenario;
+mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,7 +32,8 @@ pub struct DemoArgs {
     /// Files that the partner writes.
     #[arg(long, default_value_t = 2000, value_name = "N")]
     pub files: u32,
-    /// Faults: host killed, node killed, node frozen, planned move, in turn.
+    /// Faults, in turn: host killed, node killed, node frozen, node cut off from the store (if
+    /// that is a PostgreSQL server), planned move.
     #[arg(long, default_value_t = 8, value_name = "N")]
     pub faults: u32,
     /// How long a lease lives without renewal: how soon a frozen node is noticed.

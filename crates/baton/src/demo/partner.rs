@@ -53,10 +53,11 @@ impl Observer {
         self.lock().drain(..).map(|(_, session)| session).collect()
     }
 
-    /// When a session that is not one of these first downloaded something.
-    pub fn first_of_others(&self, before: &BTreeSet<String>) -> Option<Instant> {
+    /// When a session that is not one of these first downloaded something, from a moment on.
+    pub fn first_of_others(&self, before: &BTreeSet<String>, from: Instant) -> Option<Instant> {
         let seen = self.lock();
-        seen.iter().find(|(_, session)| !before.contains(session)).map(|(at, _)| *at)
+        let other = |(at, session): &&(Instant, String)| *at >= from && !before.contains(session);
+        seen.iter().find(other).map(|(at, _)| *at)
     }
 
     /// When one of these sessions last downloaded something.

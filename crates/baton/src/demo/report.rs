@@ -17,19 +17,30 @@ pub enum Kind {
     NodeKilled,
     /// SIGSTOP of the owner node and all its hosts; SIGCONT when another one has taken over.
     NodeFrozen,
+    /// The owner node cut off from the store, while it still reaches the partner.
+    NodeCutOff,
     /// `baton group move` under load.
     Moved,
 }
 
 impl Kind {
-    /// All kinds, in the order in which they happen.
-    pub const ALL: [Kind; 4] = [Kind::HostKilled, Kind::NodeKilled, Kind::NodeFrozen, Kind::Moved];
+    /// The kinds in the order in which they happen. A node can be cut off from a store that it
+    /// reaches over a network.
+    pub fn all(over_network: bool) -> Vec<Kind> {
+        let mut kinds = vec![Kind::HostKilled, Kind::NodeKilled, Kind::NodeFrozen];
+        if over_network {
+            kinds.push(Kind::NodeCutOff);
+        }
+        kinds.push(Kind::Moved);
+        kinds
+    }
 
     fn words(self) -> &'static str {
         match self {
             Kind::HostKilled => "host killed",
             Kind::NodeKilled => "node killed",
             Kind::NodeFrozen => "node frozen",
+            Kind::NodeCutOff => "node cut off",
             Kind::Moved => "planned move",
         }
     }

@@ -1,6 +1,7 @@
 //! What happens in the demo, in order.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -12,8 +13,9 @@ use store::{Options, Store};
 use tokio::task::JoinSet;
 
 use super::DemoArgs;
-use super::partner::{self, Partner};
+use super::partner::{self, Observer, Partner};
 use super::report::{Fault, Kind, Outcome, Story};
+use super::wire::Wire;
 use crate::machines::Machine;
 
 /// The machines.
@@ -64,6 +66,8 @@ struct Stage<'a> {
     store: Arc<dyn Store>,
     partner: Partner,
     machines: Vec<Machine>,
+    /// Each machine's way to the store, if there is a network between them.
+    wires: Vec<Wire>,
     offered: Arc<AtomicU32>,
     begun: Instant,
 }
@@ -73,6 +77,7 @@ struct Stage<'a> {
 struct Owner {
     node: NodeName,
     epoch: Epoch,
+    at: Timestamp,
     reason: String,
     evidence: String,
 }
@@ -105,9 +110,12 @@ impl<'a> Stage<'a> {
         let definitions = serde_json::from_value(definitions(&partner, folder, args.ttl))?;
         store.apply(&definitions, 0, "demo").await?;
         let program = std::env::current_exe()?;
-        let mut machines = Vec::new();
+        let (mut machines, mut wires) = (Vec::new(), Vec::new());
         for name in NODES {
-            machines.push(Machine::start(&program, folder, name, &url, args.ttl)?);
+            let wire = Wire::to(&url).await?;
+            let url = wire.as_ref().map_or(&url, |wire| &wire.url);
+            machines.push(Machine::start(&program, folder, name, url, args.ttl)?);
+            wires.extend(wire);
         }
         Ok(Stage {
             args,
@@ -116,6 +124,7 @@ impl<'a> Stage<'a> {
             store,
             partner,
             machines,
+            wires,
             offered: Arc::default(),
             begun: Instant::now(),
         })
@@ -139,8 +148,9 @@ impl<'a> Stage<'a> {
         ));
         self.first_download().await?;
         let mut faults = Vec::new();
+        let kinds = Kind::all(!self.wires.is_empty());
         for number in 0..self.args.faults {
-            let kind = Kind::ALL[number as usize % Kind::ALL.len()];
+            let kind = kinds[number as usize % kinds.len()];
             self.calm().await?;
             faults.push(self.fault(number, kind).await?);
         }
@@ -159,8 +169,8 @@ impl<'a> Stage<'a> {
 
     /// The time between two files: so that they come all the time that faults take.
     fn pace(&self) -> Duration {
-        let freezes = self.args.faults.div_ceil(Kind::ALL.len() as u32);
-        let frozen = self.args.ttl.as_duration() * freezes;
+        // At most two of four or five kinds last until a lease ends.
+        let frozen = self.args.ttl.as_duration() * self.args.faults / 2;
         let expected = (CALM + Duration::from_millis(700)) * self.args.faults + frozen;
         (expected / self.args.files).min(Duration::from_millis(50))
     }
@@ -173,7 +183,7 @@ impl<'a> Stage<'a> {
         };
         let nobody = BTreeSet::new();
         let deadline = Instant::now() + WAIT_MAX;
-        while observer.first_of_others(&nobody).is_none() {
+        while observer.first_of_others(&nobody, self.begun).is_none() {
             ensure!(Instant::now() < deadline, "nobody downloads from the partner's server");
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -206,13 +216,19 @@ impl<'a> Stage<'a> {
             Kind::HostKilled => self.machines[place].kill_host(RECEIVE_HOST)?,
             Kind::NodeKilled => self.machines[place].kill()?,
             Kind::NodeFrozen => self.machines[place].freeze()?,
+            Kind::NodeCutOff => self.wires[place].cut(),
             Kind::Moved => self.ask_for_a_move().await?,
         }
         let after = self.owner_after(before.epoch).await?;
-        let gap = self.gap(kind, blow, blow_at, &active, after.epoch).await?;
+        let taken = blow + after.at.since(blow_at).as_duration();
+        let gap = match &self.partner.observer {
+            Some(observer) => self.gap(observer, kind, blow..taken, &active).await?,
+            None => self.listed_under(after.epoch).await?.since(blow_at).as_duration(),
+        };
         match kind {
             Kind::NodeKilled => self.machines[place].restart()?,
             Kind::NodeFrozen => self.machines[place].thaw()?,
+            Kind::NodeCutOff => self.wires[place].mend(),
             Kind::HostKilled | Kind::Moved => {}
         }
         let fault = Fault {
@@ -247,18 +263,17 @@ impl<'a> Stage<'a> {
     /// move has no blow; there the old owner is missed from its last download on.
     async fn gap(
         &self,
+        observer: &Observer,
         kind: Kind,
-        blow: Instant,
-        blow_at: Timestamp,
+        blow: Range<Instant>,
         active: &BTreeSet<String>,
-        epoch: Epoch,
     ) -> Result<Duration> {
-        let Some(observer) = &self.partner.observer else {
-            return Ok(self.listed_under(epoch).await?.since(blow_at).as_duration());
-        };
+        // A node that is cut off from the store still reaches the partner, and may open another
+        // session that is not its successor's.
+        let seen_from = if kind == Kind::NodeCutOff { blow.end } else { blow.start };
         let deadline = Instant::now() + WAIT_MAX;
         let back = loop {
-            if let Some(at) = observer.first_of_others(active) {
+            if let Some(at) = observer.first_of_others(active, seen_from) {
                 break at;
             }
             if self.offered.load(Ordering::Relaxed) >= self.args.files {
@@ -269,8 +284,8 @@ impl<'a> Stage<'a> {
             tokio::time::sleep(LOOK_EVERY).await;
         };
         let missed_from = match kind {
-            Kind::Moved => observer.last_of(active).unwrap_or(blow).max(blow),
-            Kind::HostKilled | Kind::NodeKilled | Kind::NodeFrozen => blow,
+            Kind::Moved => observer.last_of(active).unwrap_or(blow.start).max(blow.start),
+            _ => blow.start,
         };
         Ok(back.saturating_duration_since(missed_from))
     }
@@ -311,6 +326,7 @@ impl<'a> Stage<'a> {
         Ok(view.holder.clone().map(|node| Owner {
             node,
             epoch: view.epoch,
+            at: tenure.map_or(snapshot.now, |tenure| tenure.at),
             reason: view.reason.clone(),
             evidence: tenure.map(|tenure| tenure.evidence.to_string()).unwrap_or_default(),
         }))

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rusqlite::{Connection, params};
 
-use crate::Load;
+use crate::bare_postgres::Load;
 
 const TABLES: &str = "
     PRAGMA journal_mode = WAL;

@@ -22,7 +22,6 @@ pub struct Load {
 pub enum Worker {
     /// It deletes what it takes in one transaction: nothing is held, a crash loses the batch. The
     /// least that a queue can do; a bar to look at, not one to be held against.
-    #[allow(dead_code)]
     DeletesAtOnce,
     /// It marks what it takes as held, and deletes it in a second transaction: the least that a
     /// queue can do which loses nothing.
