@@ -26,7 +26,7 @@ pub fn adapter_of(kind: &ReceiveKind) -> &'static dyn Adapter {
 pub fn source(kind: &ReceiveKind) -> Result<Box<dyn PolledSource>> {
     Ok(match kind {
         ReceiveKind::Ftp(setting) => Box::new(ftp::FtpSource::new(setting)?),
-        ReceiveKind::File(setting) => Box::new(file::FileSource::new(setting)),
+        ReceiveKind::File(setting) => Box::new(file::FileSource::new(setting)?),
     })
 }
 

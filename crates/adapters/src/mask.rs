@@ -1,5 +1,19 @@
 //! File masks: `*` for any run of characters, `?` for one, upper and lower case alike.
 
+use adapter::{AdapterError, Result};
+
+/// Refuses a mask that no name could fit.
+pub(crate) fn check(mask: &str) -> Result<()> {
+    let why = match mask {
+        "" => "is empty",
+        _ if mask.contains('/') => "holds a /, but is compared with names in one folder only",
+        _ => return Ok(()),
+    };
+    Err(AdapterError::Refused(format!(
+        "file_mask {mask:?} {why}: write `*` for every file, or such as `*.xml`"
+    )))
+}
+
 /// A mask, ready to be compared with names.
 #[derive(Debug, Clone)]
 pub(crate) struct Mask(Vec<char>);

@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod log;
 pub mod machines;
 pub mod render;
 pub mod serve;

@@ -13,18 +13,13 @@ use node::NodeConfig;
 use store::NodeFacts;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::Global;
-use crate::config::{self, Given, Log, LogFormat};
+use crate::config::{self, Given};
 
 /// Threads of a host instance: polls, deliveries and the store share them. More would only
 /// compete for the processors of a small machine.
 const HOST_THREADS: usize = 2;
-
-/// How a node tells its hosts to log.
-const LOG_LEVEL_VARIABLE: &str = "BATON_LOG_LEVEL";
-const LOG_FORMAT_VARIABLE: &str = "BATON_LOG_FORMAT";
 
 /// `baton node`.
 ///
@@ -46,7 +41,7 @@ pub fn serve(args: &NodeArgs, global: &Global) -> Result<ExitCode> {
     let given = Given { name: args.name.clone(), ttl: args.ttl, ..global.given() };
     let machine = machine_name();
     let settings = config::resolve(&given, &machine)?;
-    let environment = start_log(&settings.log)?;
+    let environment = crate::log::start(&settings.log)?;
     let config = NodeConfig {
         name: settings.name,
         store: settings.store,
@@ -66,17 +61,22 @@ pub fn serve(args: &NodeArgs, global: &Global) -> Result<ExitCode> {
         let mut term = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let asked_to_stop = async {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::info!("stopping: hosts finish what they have begun");
+            let mut signal = async || {
+                tokio::select! {
+                    _ = term.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            signal().await;
+            tracing::info!("stopping: hosts finish what they have begun; once more to end at once");
             stop.cancel();
-            std::future::pending::<()>().await;
+            signal().await;
+            // The kernel ends the hosts with us, and another node begins anew what they had begun.
+            tracing::warn!("ending at once");
         };
         tokio::select! {
             ended = node::run(config, stop.clone()) => ended.context("the node has stopped"),
-            () = asked_to_stop => Ok(()),
+            () = asked_to_stop => anyhow::bail!("ended by a second signal, before all was let go"),
         }
     })?;
     Ok(ExitCode::SUCCESS)
@@ -84,13 +84,7 @@ pub fn serve(args: &NodeArgs, global: &Global) -> Result<ExitCode> {
 
 /// Runs a host instance, as a child of a node.
 pub fn host_instance() -> Result<ExitCode> {
-    let variable = |name| std::env::var(name).unwrap_or_default();
-    let format = match variable(LOG_FORMAT_VARIABLE).as_str() {
-        "json" => LogFormat::Json,
-        _ => LogFormat::Text,
-    };
-    let level = Some(variable(LOG_LEVEL_VARIABLE)).filter(|level| !level.is_empty());
-    start_log(&Log { level: level.unwrap_or_else(|| Log::default().level), format })?;
+    crate::log::start_as_told()?;
     let protocols = host::Protocols { source, sink, name: |kind| adapter_of(kind).name() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(HOST_THREADS)
@@ -101,29 +95,6 @@ pub fn host_instance() -> Result<ExitCode> {
     runtime.shutdown_background();
     ended?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Starts logging to standard error, and answers the environment that makes a child log alike.
-fn start_log(log: &Log) -> Result<Vec<(String, String)>> {
-    // The pool's warnings repeat what the store says in its own words.
-    let filter = EnvFilter::try_new(format!("{},deadpool=error", log.level))
-        .with_context(|| format!("log.level {:?}: use error, warn, info or debug", log.level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let format = match log.format {
-        LogFormat::Text => {
-            builder.with_ansi(ansi).init();
-            "text"
-        }
-        LogFormat::Json => {
-            builder.json().init();
-            "json"
-        }
-    };
-    Ok(vec![
-        (LOG_LEVEL_VARIABLE.into(), log.level.clone()),
-        (LOG_FORMAT_VARIABLE.into(), format.into()),
-    ])
 }
 
 /// This machine's host name.

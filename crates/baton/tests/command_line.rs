@@ -122,7 +122,10 @@ fn hosts_are_clustered_by_the_rules() {
     site.write("d.yaml", DEFINITIONS);
     site.run("apply d.yaml", 0);
     let (out, _) = site.run("host cluster send --group partners --what-if", 0);
-    assert!(out.starts_with("~ host send: group none -> partners\nnothing was changed"), "{out}");
+    assert!(
+        out.starts_with("~ host send: group (unset) -> partners\nnothing was changed"),
+        "{out}"
+    );
     let (out, _) = site.run("host cluster send --group partners", 0);
     assert!(out.contains("version 2 is in force"), "{out}");
     site.run("host uncluster send", 0);

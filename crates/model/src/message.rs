@@ -37,7 +37,9 @@ uuid_ids! {
 }
 
 /// A row of work: one message at one subscriber (BizTalk: a service instance of a send port).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct WorkId(pub i64);
 

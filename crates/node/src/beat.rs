@@ -16,8 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{NodeConfig, NodeError};
 
-/// Wait between two tries to open the store or to join, at start.
+/// Wait between two tries to open the store or to join, at start: the first, doubled each time,
+/// and the longest.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(8);
 
 /// The running beat.
 pub(crate) struct Beat {
@@ -128,6 +130,7 @@ impl Task {
         let mut options = Options::new(&self.config.store, format!("beat of node {name}"));
         options.connections_max = 1;
         options.patience = timing.ttl;
+        let mut again_after = AGAIN_AFTER;
         loop {
             let joined = async {
                 let store = store::open(&options).await?;
@@ -137,7 +140,8 @@ impl Task {
             match joined.await {
                 Err(StoreError::Unavailable(why)) => {
                     tracing::warn!(node = %name, "{why}; waiting for the store");
-                    tokio::time::sleep(AGAIN_AFTER).await;
+                    tokio::time::sleep(again_after).await;
+                    again_after = (again_after * 2).min(AGAIN_AFTER_MAX);
                 }
                 result => return result,
             }

@@ -89,7 +89,11 @@ pub enum NodeError {
 /// are started from here, and they die with the thread that started them.
 pub async fn run(config: NodeConfig, stop: CancellationToken) -> Result<(), NodeError> {
     let (events, inbox) = mpsc::channel(EVENTS_WAITING_MAX);
-    let (beat, epoch) = Beat::start(&config).await?;
+    // It may wait for the store for ever, and there is nothing to let go of yet.
+    let (beat, epoch) = tokio::select! {
+        started = Beat::start(&config) => started?,
+        () = stop.cancelled() => return Ok(()),
+    };
     tracing::info!(node = %config.name, %epoch, "joined");
     let store = store::open(&Options::new(&config.store, format!("node {}", config.name))).await?;
     let wakes = store.subscribe(Topic::Cluster);

@@ -151,9 +151,28 @@ pub struct WorkQuery {
     pub port: Option<String>,
     /// Only these rows; empty for all.
     pub ids: Vec<WorkId>,
-    /// At most so many rows; 0 is no limit of the caller's, the store has one of its own.
+    /// Only rows of these messages; empty for all.
+    pub messages: Vec<MessageId>,
+    /// Only rows behind this one: the last of the page before. 0 for the first page.
+    pub after: WorkId,
+    /// At most so many rows; 0 is no limit of the caller's. Never more than
+    /// [`LIST_ROWS_MAX`].
     pub limit: usize,
 }
+
+impl WorkQuery {
+    /// The rows of one answer.
+    pub fn rows_max(&self) -> usize {
+        match self.limit {
+            0 => LIST_ROWS_MAX,
+            limit => limit.min(LIST_ROWS_MAX),
+        }
+    }
+}
+
+/// Most rows of one listing: each may have a body in memory, of at most
+/// [`INLINE_BYTES_MAX`](crate::INLINE_BYTES_MAX).
+pub const LIST_ROWS_MAX: usize = 500;
 
 /// Work as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -59,6 +59,25 @@ fn expand(pattern: &str, message: MessageId, context: &Context) -> String {
     name + rest
 }
 
+/// What looks like a macro and is none.
+pub(super) fn unknown(pattern: &str) -> Option<&str> {
+    let known = ["messageid", "sourcefilename", "datetime", "time"];
+    let mut rest = pattern;
+    while let Some(start) = rest.find('%') {
+        let from = &rest[start + 1..];
+        let length = from.find('%')?;
+        let name = &from[..length];
+        match known.contains(&name.to_ascii_lowercase().as_str()) {
+            true => rest = &from[length + 1..],
+            false if !name.is_empty() && name.chars().all(char::is_alphanumeric) => {
+                return Some(&rest[start..start + length + 2]);
+            }
+            false => rest = from,
+        }
+    }
+    None
+}
+
 fn value_of(name: &str, message: MessageId, context: &Context) -> Option<String> {
     match name.to_ascii_lowercase().as_str() {
         "messageid" => Some(message.to_string()),
@@ -112,6 +131,20 @@ mod tests {
         }
         assert_eq!(name("%SourceFileName%", None).as_deref(), Ok("%SourceFileName%"));
         assert_eq!(name("%SourceFileName%", Some("%time%")).as_deref(), Ok("%time%"));
+    }
+
+    #[test]
+    fn a_mistyped_macro_is_found() {
+        for (pattern, expected) in [
+            ("%MessageID%.xml", None),
+            ("%MesageID%.xml", Some("%MesageID%")),
+            ("100%%time%", None),
+            ("%", None),
+            ("%time%%Tme%", Some("%Tme%")),
+            ("50% of %time%", None),
+        ] {
+            assert_eq!(unknown(pattern), expected, "{pattern}");
+        }
     }
 
     #[test]

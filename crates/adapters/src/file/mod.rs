@@ -44,6 +44,14 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+/// A host may be started anywhere, so that a relative folder would be another one each time.
+fn must_be_absolute(folder: &std::path::Path) -> Result<()> {
+    if folder.is_absolute() {
+        return Ok(());
+    }
+    Err(AdapterError::Refused(format!("folder {folder:?} must begin with a /")))
+}
+
 /// A failure of the whole folder in words, by who can mend it.
 fn folder_failed(folder: &std::path::Path, doing: &str, error: &std::io::Error) -> AdapterError {
     use std::io::ErrorKind::*;

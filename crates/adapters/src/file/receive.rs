@@ -16,7 +16,7 @@ use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
-use super::{blocking, folder_failed};
+use super::{blocking, folder_failed, must_be_absolute};
 use crate::mask::{Mask, readable};
 
 /// Bytes handed on at once.
@@ -33,12 +33,14 @@ pub(crate) struct FileSource {
 }
 
 impl FileSource {
-    pub(crate) fn new(setting: &FileReceive) -> FileSource {
-        FileSource {
+    pub(crate) fn new(setting: &FileReceive) -> Result<FileSource> {
+        must_be_absolute(&setting.folder)?;
+        crate::mask::check(&setting.file_mask)?;
+        Ok(FileSource {
             folder: setting.folder.clone(),
             file_mask: setting.file_mask.clone(),
             mask: Mask::new(&setting.file_mask),
-        }
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
-use super::{TEMPORARY, blocking, folder_failed, macros};
+use super::{TEMPORARY, blocking, folder_failed, macros, must_be_absolute};
 
 /// Bodies up to here are held in memory, so that a batch is one piece of blocking work.
 const SMALL_BODY_BYTES: u64 = 1024 * 1024;
@@ -55,6 +55,13 @@ impl FileSink {
                 setting.file_name
             )));
         }
+        if let Some(unknown) = macros::unknown(&setting.file_name) {
+            return Err(AdapterError::Refused(format!(
+                "file_name has an unknown macro {unknown}; there are %MessageID%, \
+                 %SourceFileName%, %datetime% and %time%"
+            )));
+        }
+        must_be_absolute(&setting.folder)?;
         Ok(FileSink {
             folder: Arc::new(setting.folder.clone()),
             file_name: setting.file_name.clone(),

@@ -64,6 +64,19 @@ impl FtpSource {
                 return Err(AdapterError::Refused(sentence));
             }
         }
+        let refuse = |sentence: &str| Err(AdapterError::Refused(sentence.into()));
+        if setting.server.trim().is_empty() {
+            return refuse("server is empty: name the FTP server, or give its address");
+        }
+        if setting.port == Some(0) {
+            return refuse("port 0 is no port: leave it out for 21, or 990 with `tls: implicit`");
+        }
+        if !setting.password.is_empty() && setting.password_file.is_some() {
+            return refuse(
+                "password and password_file are both there: keep one, the file if you can",
+            );
+        }
+        crate::mask::check(&setting.file_mask)?;
         Ok(FtpSource(Arc::new(Shared {
             setting: setting.clone(),
             mask: Mask::new(&setting.file_mask),

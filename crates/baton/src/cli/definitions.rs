@@ -36,7 +36,8 @@ pub struct ApplyArgs {
 /// Show what `baton apply` would change, object by object.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Exit codes, so that scripts can ask: 0 no difference, 5 differences, 3 invalid, 4 no store
+Exit codes, so that scripts can ask: 0 no difference, 5 differences, 3 invalid or no
+such store, 4 the store is not available
 
 Output:
   + host x                              new
@@ -128,6 +129,9 @@ pub(super) async fn apply(args: &ApplyArgs, global: &Global) -> Result<u8> {
             return Err(Refused::new(sentence).into());
         }
     };
+    if !global.json() {
+        print(&format!("store {}\n", store.describe()))?;
+    }
     report(global, version, &changes, true)?;
     Ok(EXIT_OK)
 }

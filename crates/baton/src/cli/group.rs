@@ -118,6 +118,11 @@ async fn history(group: &str, limit: usize, global: &Global) -> Result<u8> {
         group.parse().map_err(|error: model::name::InvalidName| Refused::new(error.to_string()))?,
     );
     let history: Vec<Tenure> = store.history(HISTORY_READ_MAX).await?;
+    if !history.iter().any(|tenure| tenure.lease == name) {
+        // One that was removed still has its history; one that never was is a mistake.
+        let (_, definitions) = store.definitions().await?;
+        session::group(&definitions, group)?;
+    }
     let history: Vec<Tenure> =
         history.into_iter().filter(|tenure| tenure.lease == name).take(limit).collect();
     if global.json() {

@@ -161,7 +161,7 @@ mod tests {
         let wanted = clustered(&definitions(), "s", Some(&"g".to_owned())).expect("allowed");
         assert_eq!(
             render(&changes(&definitions(), &wanted), Look::PLAIN),
-            "~ host s: group none -> g\n"
+            "~ host s: group (unset) -> g\n"
         );
         refused("nobody", Some("g"), "there is no host \"nobody\"; hosts in force: h, small, s");
         refused("s", Some("x"), "there is no group \"x\"; groups in force: g");

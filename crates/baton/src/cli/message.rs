@@ -1,21 +1,18 @@
 //! `baton message list`, `show`, `resume`, `terminate`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use messaging::Routing;
 use model::{MessageId, WorkId};
 use serde_json::json;
-use store::{Route, Store, WorkQuery, WorkState, WorkView};
+use store::{LIST_ROWS_MAX, Route, Store, WorkQuery, WorkState, WorkView};
 
 use super::session::{open, print, print_json};
 use super::{EXIT_FAILED, EXIT_OK, Global, Refused};
 use crate::render::body::{SHOWN_BYTES_MAX, escaped};
 use crate::render::{Look, counted, work};
-
-/// Rows handled in one transaction: enough to be quick, few enough to hold nobody up.
-const BATCH: usize = 500;
 
 /// What can be done with messages.
 #[derive(Debug, Clone, Subcommand)]
@@ -131,8 +128,12 @@ async fn list(
     limit: usize,
     global: &Global,
 ) -> Result<u8> {
-    let query = WorkQuery { state, port, ids: Vec::new(), limit: limit.max(1) };
-    let list = store.list_work(&query).await?;
+    let limit = limit.max(1);
+    let query = WorkQuery { state, port, ..WorkQuery::default() };
+    // One more than is shown tells whether there are more.
+    let mut list = up_to(limit.saturating_add(1), store, query).await?;
+    let more = list.len() > limit;
+    list.truncate(limit);
     if global.json() {
         print_json(&list)?;
         return Ok(EXIT_OK);
@@ -143,7 +144,7 @@ async fn list(
     }
     let table = work::table(&list, store.now().await?);
     let mut text = table.render(Look::of_stdout(), 0);
-    if list.len() == query.limit {
+    if more {
         text.push_str(&format!("\nthe oldest {limit}; more with --limit\n"));
     }
     print(&text)?;
@@ -184,6 +185,21 @@ async fn begin_of_body(store: &dyn Store, work: &WorkView) -> Result<Vec<u8>> {
     Ok(bytes.into_iter().take(SHOWN_BYTES_MAX).collect())
 }
 
+/// The first rows of a query, page after page.
+async fn up_to(limit: usize, store: &dyn Store, mut query: WorkQuery) -> Result<Vec<WorkView>> {
+    let mut found: Vec<WorkView> = Vec::new();
+    loop {
+        query.limit = (limit - found.len()).min(LIST_ROWS_MAX);
+        let page = store.list_work(&query).await?;
+        let whole = page.len() == query.limit;
+        found.extend(page);
+        match found.last() {
+            Some(last) if whole && found.len() < limit => query.after = last.id,
+            _ => return Ok(found),
+        }
+    }
+}
+
 /// The work rows of these IDs; an ID that is not there is refused.
 async fn find(store: &dyn Store, ids: &[String]) -> Result<Vec<WorkView>> {
     let mut rows = Vec::new();
@@ -197,12 +213,12 @@ async fn find(store: &dyn Store, ids: &[String]) -> Result<Vec<WorkView>> {
     }
     let mut found = Vec::new();
     if !rows.is_empty() {
-        let query = WorkQuery { ids: rows.clone(), ..WorkQuery::default() };
-        found.extend(store.list_work(&query).await?);
+        let query = WorkQuery { ids: rows, ..WorkQuery::default() };
+        found.extend(up_to(usize::MAX, store, query).await?);
     }
     if !messages.is_empty() {
-        let all = store.list_work(&WorkQuery::default()).await?;
-        found.extend(all.into_iter().filter(|work| messages.contains(&work.message)));
+        let query = WorkQuery { messages, ..WorkQuery::default() };
+        found.extend(up_to(usize::MAX, store, query).await?);
     }
     for id in ids {
         let is = |work: &WorkView| {
@@ -235,7 +251,7 @@ async fn act(store: &dyn Store, which: &Which, action: Action, global: &Global) 
         all(store, which.port.as_deref(), action, &mut outcome).await?;
     } else {
         let found = find(store, &which.ids).await?;
-        for batch in found.chunks(BATCH) {
+        for batch in found.chunks(LIST_ROWS_MAX) {
             perform(store, batch, action, &mut outcome).await?;
         }
     }
@@ -252,28 +268,23 @@ async fn act(store: &dyn Store, which: &Which, action: Action, global: &Global) 
     Ok(if outcome.left.is_empty() { EXIT_OK } else { EXIT_FAILED })
 }
 
-/// All suspended ones, a batch at a time, each once: what fails again at once is not tried again.
+/// All suspended ones, a page at a time, each once: what fails again at once is not tried again.
 async fn all(
     store: &dyn Store,
     port: Option<&str>,
     action: Action,
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let mut seen = BTreeSet::new();
+    let mut query = WorkQuery {
+        state: Some(WorkState::Suspended),
+        port: port.map(str::to_owned),
+        ..WorkQuery::default()
+    };
     loop {
-        // Those that were left stay at the front of the list, so that the limit grows with them.
-        let query = WorkQuery {
-            state: Some(WorkState::Suspended),
-            port: port.map(str::to_owned),
-            ids: Vec::new(),
-            limit: BATCH + outcome.left.len(),
-        };
-        let found = store.list_work(&query).await?;
-        let new: Vec<WorkView> = found.into_iter().filter(|work| seen.insert(work.id)).collect();
-        if new.is_empty() {
-            return Ok(());
-        }
-        perform(store, &new, action, outcome).await?;
+        let page = store.list_work(&query).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        query.after = last.id;
+        perform(store, &page, action, outcome).await?;
     }
 }
 

@@ -75,10 +75,15 @@ pub fn print_json<T: Serialize>(value: &T) -> Result<()> {
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
 pub fn print(text: &str) -> Result<()> {
+    print_if_read(text).map(drop)
+}
+
+/// The same; answers whether somebody still reads.
+pub fn print_if_read(text: &str) -> Result<bool> {
     use std::io::{ErrorKind, Write as _};
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write to standard output"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context("cannot write to standard output"),
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use store::{Store, Topic};
 
-use super::session::{open, print, print_json};
+use super::session::{open, print, print_if_read, print_json};
 use super::{EXIT_OK, Global};
 use crate::render::Look;
 use crate::render::status::Status;
@@ -63,7 +63,9 @@ async fn watch(store: &dyn Store, global: &Global) -> Result<()> {
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
     loop {
-        draw(read(store).await, global)?;
+        if !draw(read(store).await, global)? {
+            return Ok(());
+        }
         tokio::select! {
             _ = &mut interrupted => return Ok(()),
             () = tokio::time::sleep(REDRAW_PAUSE) => {}
@@ -77,14 +79,15 @@ async fn watch(store: &dyn Store, global: &Global) -> Result<()> {
     }
 }
 
-/// Draws one state. A store that is away is news, not the end: it is asked again.
-fn draw(status: store::Result<Status>, global: &Global) -> Result<()> {
+/// Draws one state, and answers whether somebody still looks. A store that is away is news, not
+/// the end: it is asked again.
+fn draw(status: store::Result<Status>, global: &Global) -> Result<bool> {
     if global.json() {
         let line = match status {
             Ok(status) => serde_json::to_string(&status)?,
             Err(error) => serde_json::json!({"error": error.to_string()}).to_string(),
         };
-        return print(&format!("{line}\n"));
+        return print_if_read(&format!("{line}\n"));
     }
     let look = Look::of_stdout();
     let text = match status {
@@ -95,9 +98,9 @@ fn draw(status: store::Result<Status>, global: &Global) -> Result<()> {
         }
     };
     if !std::io::stdout().is_terminal() {
-        return print(&format!("{text}\n"));
+        return print_if_read(&format!("{text}\n"));
     }
-    print(&screen(&text, rows()))
+    print_if_read(&screen(&text, rows()))
 }
 
 /// Home, then each line up to its end, then everything below: no flicker of an empty screen. What

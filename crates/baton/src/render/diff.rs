@@ -105,7 +105,7 @@ fn line(field: &Field) -> String {
 
 fn shown(value: &Value) -> String {
     match value {
-        Value::Null => "none".into(),
+        Value::Null => "(unset)".into(),
         Value::String(text) if !text.is_empty() && !text.contains([' ', '"']) => text.clone(),
         Value::Array(items) => {
             let items: Vec<String> = items.iter().map(shown).collect();
@@ -220,7 +220,7 @@ mod tests {
             text,
             "\
 ~ group g: possible_owners [a, b] -> [a, b, c]
-~ host h: group none -> g
+~ host h: group (unset) -> g
 + host x
 ~ receive_location l:
     transport.ftp.password *** -> ***

@@ -1,6 +1,6 @@
 //! Everything that is checked of definitions beyond their shape: references, filters, adapters.
 
-use adapter::Concurrency;
+use adapter::{AdapterError, Concurrency};
 use messaging::Filter;
 use model::Definitions;
 use model::definition::{Problem, check};
@@ -21,6 +21,7 @@ pub fn findings(definitions: &Definitions) -> Vec<Finding> {
     for (index, port) in definitions.send_ports.iter().enumerate() {
         findings.extend(filter(&format!("send_ports[{index}].filter"), &port.filter));
     }
+    settings(definitions, &mut findings);
     one_instance(definitions, &mut findings);
     findings
 }
@@ -30,6 +31,28 @@ pub fn filter(path: &str, text: &str) -> Option<Finding> {
     let error = Filter::parse(text).err()?;
     let what = format!("this filter is wrong: {}", error.what);
     Some(Finding { problem: Problem::new(path, what, error.help), within: Some(error.at) })
+}
+
+/// What an adapter says of its settings.
+fn settings(definitions: &Definitions, findings: &mut Vec<Finding>) {
+    let mut refused = |path: String, error: &AdapterError| {
+        let help = "see the fields and their meaning in `baton schema`";
+        let problem = Problem::new(path, error.to_string(), help);
+        findings.push(Finding { problem, within: None });
+    };
+    for (index, port) in definitions.receive_ports.iter().enumerate() {
+        for (place, location) in port.locations.iter().enumerate() {
+            if let Err(error) = adapters::source(&location.transport) {
+                let path = format!("receive_ports[{index}].locations[{place}].transport");
+                refused(path, &error);
+            }
+        }
+    }
+    for (index, port) in definitions.send_ports.iter().enumerate() {
+        if let Err(error) = adapters::sink(&port.transport) {
+            refused(format!("send_ports[{index}].transport"), &error);
+        }
+    }
 }
 
 /// An adapter that must have one active instance needs a clustered host.

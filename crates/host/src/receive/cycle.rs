@@ -239,11 +239,11 @@ impl Cycle {
             let max = self.location.definition.item_bytes_max;
             match (max, item.sighting.bytes) {
                 (Some(max), Some(bytes)) if bytes > max => {
-                    tracing::warn!(
-                        location = %self.location.definition.name,
-                        item = item.name, bytes, max,
-                        "larger than item_bytes_max; left where it is"
-                    );
+                    let why = format!("{bytes} bytes are more than item_bytes_max, {max}");
+                    if self.memory.left_out(item, &why) {
+                        let location = &self.location.definition.name;
+                        tracing::warn!(%location, item = item.name, "{why}; left where it is");
+                    }
                     false
                 }
                 _ => true,
@@ -302,7 +302,7 @@ impl Cycle {
 
     /// An item could not be taken or released now.
     pub fn failed(&self, item: &Item, why: &str) {
-        let (failures, parked) = self.memory.failed(item, boot_time());
+        let (failures, parked) = self.memory.failed(item, why, boot_time());
         let location = &self.location.definition.name;
         if parked {
             tracing::error!(%location, item = item.name, failures,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use adapter::Item;
 use model::definition::{ReceiveLocation, Stability};
@@ -42,6 +42,8 @@ struct Trace {
     failures: u32,
     not_before: BootTime,
     known: bool,
+    /// Why it is not received, for operators.
+    trouble: Option<Arc<str>>,
 }
 
 /// What the memory says of an item just listed.
@@ -98,6 +100,7 @@ impl Memory {
             failures: 0,
             not_before: BootTime(0),
             known: false,
+            trouble: None,
         };
         let listed_twice = seen.items.get(&path).is_some_and(|trace| trace.cycle == cycle);
         let trace = seen.items.entry(path).or_insert_with(fresh);
@@ -121,16 +124,41 @@ impl Memory {
     }
 
     /// An item failed. Answers how often it has, and whether it is now left alone for long.
-    pub fn failed(&self, item: &Item, now: BootTime) -> (u32, bool) {
+    pub fn failed(&self, item: &Item, why: &str, now: BootTime) -> (u32, bool) {
         let (path, _) = self.hashes(item);
         let mut seen = self.lock();
         let Some(trace) = seen.items.get_mut(&path) else { return (1, false) };
+        trace.trouble = Some(format!("{}: {why}", item.name).into());
         trace.failures = trace.failures.saturating_add(1);
         let parked = trace.failures >= self.attempts_max;
         let doublings = trace.failures.saturating_sub(1).min(10);
         let wait = if parked { PARKED_FOR } else { Millis(FAILED_WAIT_FIRST.0 << doublings) };
         trace.not_before = now.after(wait);
         (trace.failures, parked)
+    }
+
+    /// An item is left where it is, for as long as it is as it is. Answers whether that is news.
+    pub fn left_out(&self, item: &Item, why: &str) -> bool {
+        let (path, _) = self.hashes(item);
+        let mut seen = self.lock();
+        let Some(trace) = seen.items.get_mut(&path) else { return true };
+        let news = trace.trouble.is_none();
+        trace.trouble = Some(format!("{}: {why}", item.name).into());
+        news
+    }
+
+    /// What operators are told of items that are there and not received.
+    pub fn trouble(&self) -> Option<String> {
+        let seen = self.lock();
+        let here = seen.items.values().filter(|trace| trace.cycle == seen.cycle);
+        let mut troubles = here.filter_map(|trace| trace.trouble.as_deref());
+        // The least one, so that the sentence does not change from poll to poll.
+        let first = troubles.next()?;
+        let (count, least) = troubles.fold((1, first), |(n, least), next| (n + 1, least.min(next)));
+        match count {
+            1 => Some(least.to_owned()),
+            _ => Some(format!("{count} items are not received, one of them {least}")),
+        }
     }
 
     /// An item is received and stays where it is.
@@ -140,6 +168,7 @@ impl Memory {
             && trace.sighting == sighting
         {
             trace.known = true;
+            trace.trouble = None;
         }
     }
 
@@ -198,16 +227,36 @@ mod tests {
         let memory = memory(Stability::None);
         memory.begin();
         assert_eq!(memory.see(&item("a", 1), BootTime(0)), Opinion::Stable);
-        assert_eq!(memory.failed(&item("a", 1), BootTime(0)), (1, false));
+        assert_eq!(memory.failed(&item("a", 1), "no", BootTime(0)), (1, false));
         memory.begin();
         assert_eq!(memory.see(&item("a", 1), BootTime(199)), Opinion::Wait);
         memory.begin();
         assert_eq!(memory.see(&item("a", 1), BootTime(200)), Opinion::Stable);
-        assert_eq!(memory.failed(&item("a", 1), BootTime(200)), (2, true));
+        assert_eq!(memory.failed(&item("a", 1), "no", BootTime(200)), (2, true));
         memory.begin();
         assert_eq!(memory.see(&item("a", 1), BootTime(10_000)), Opinion::Wait);
         memory.begin();
         assert_eq!(memory.see(&item("a", 1), BootTime(3_600_200)), Opinion::Stable);
+    }
+
+    #[test]
+    fn items_that_are_not_received_are_told_of() {
+        let memory = memory(Stability::None);
+        memory.begin();
+        for name in ["b", "a", "c"] {
+            memory.see(&item(name, 1), BootTime(0));
+        }
+        assert_eq!(memory.trouble(), None);
+        memory.failed(&item("b", 1), "no", BootTime(0));
+        assert_eq!(memory.trouble().as_deref(), Some("b: no"));
+        assert!(memory.left_out(&item("a", 1), "too large"), "news");
+        assert!(!memory.left_out(&item("a", 1), "too large"), "no news");
+        let both = "2 items are not received, one of them a: too large";
+        assert_eq!(memory.trouble().as_deref(), Some(both));
+        memory.begin();
+        memory.see(&item("b", 2), BootTime(0));
+        memory.complete();
+        assert_eq!(memory.trouble(), None, "one has changed, one is gone");
     }
 
     #[test]

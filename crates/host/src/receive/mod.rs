@@ -46,8 +46,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// loop against an empty folder.
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(5);
 
-/// At most this often is a good poll reported to the store.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// At most this often is a good poll reported to the store: each report is a commit, and nothing
+/// but the age of the last success hangs on it.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// A receive location at work under a fence.
 #[derive(Clone)]
@@ -107,6 +108,7 @@ pub async fn run(location: Location) -> Ended {
         let wait = match cycle::run(&location, &memory, &mut report).await {
             Ok(()) => {
                 backoff = BACKOFF_FIRST;
+                report.troubled(&location, memory.trouble()).await;
                 location.definition.poll_interval.as_duration().max(POLL_INTERVAL_MIN)
             }
             Err(Stop::Fenced(error)) => return Ended::Fenced(error),
@@ -129,6 +131,8 @@ pub async fn run(location: Location) -> Ended {
 pub(crate) struct Report {
     state: LocationReport,
     reported_at: Option<Instant>,
+    /// The last poll failed as a whole.
+    is_down: bool,
 }
 
 impl Report {
@@ -144,13 +148,13 @@ impl Report {
             received: 0,
             guarantee: "exactly-once".into(),
         };
-        Report { state, reported_at: None }
+        Report { state, reported_at: None, is_down: false }
     }
 
     /// A listing is complete: the location works.
     pub async fn listed(&mut self, location: &Location, weak_identity: Option<&str>) {
         let first = self.state.active_since.is_none();
-        let recovered = self.state.last_error.is_some();
+        let recovered = self.is_down;
         let due = self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY);
         if !(first || recovered || due) {
             return;
@@ -158,7 +162,9 @@ impl Report {
         let Ok(now) = location.shared.store.now().await else { return };
         self.state.active_since.get_or_insert(now);
         self.state.last_success_at = Some(now);
-        self.state.last_error = None;
+        if std::mem::take(&mut self.is_down) {
+            self.state.last_error = None;
+        }
         self.state.guarantee = match weak_identity {
             Some(why) => format!("at-least-once: {why}"),
             None => "exactly-once".into(),
@@ -171,7 +177,20 @@ impl Report {
         self.state.received += count;
     }
 
+    /// The location works, but not for all of its items.
+    async fn troubled(&mut self, location: &Location, trouble: Option<String>) {
+        if self.state.last_error == trouble {
+            return;
+        }
+        if trouble.is_some() {
+            self.state.last_error_at = location.shared.store.now().await.ok();
+        }
+        self.state.last_error = trouble;
+        self.send(location).await;
+    }
+
     async fn failed(&mut self, location: &Location, why: &str) {
+        self.is_down = true;
         tracing::warn!(location = %location.definition.name, "{why}");
         self.state.last_error = Some(why.to_owned());
         self.state.last_error_at = location.shared.store.now().await.ok();

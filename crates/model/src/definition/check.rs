@@ -2,8 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 
-use super::Definitions;
+use super::{Definitions, sources};
+use crate::Millis;
+
+/// Polling faster would only keep a partner's server busy.
+const POLL_INTERVAL_MIN: Millis = Millis(10);
 
 /// Something wrong in definitions, and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +43,7 @@ pub fn check(definitions: &Definitions) -> Vec<Problem> {
     hosts(definitions, &mut problems);
     receive_ports(definitions, &mut problems);
     send_ports(definitions, &mut problems);
+    sources::check(definitions, &mut problems);
     problems
 }
 
@@ -67,6 +73,20 @@ fn groups(definitions: &Definitions, problems: &mut Vec<Problem>) {
                 format!("group {} can run on one node only, so it cannot fail over", group.name),
                 "name a second possible owner, or write `single_node: true` if that is meant",
             ));
+        }
+        let policy = &group.policy;
+        for (name, value, least) in [
+            ("pending_timeout", policy.pending_timeout, Millis::seconds(1)),
+            ("hang_timeout", policy.hang_timeout, Millis::seconds(1)),
+            ("drain_timeout", policy.drain_timeout, Millis(100)),
+        ] {
+            if value < least {
+                problems.push(Problem::new(
+                    format!("groups[{index}].policy.{name}"),
+                    format!("{value} is too short: every healthy host would count as failed"),
+                    format!("use {least} or more, or leave it out for the default"),
+                ));
+            }
         }
         for (place, owner) in group.preferred_owners.iter().enumerate() {
             if !group.may_own(owner) {
@@ -123,11 +143,18 @@ fn receive_ports(definitions: &Definitions, problems: &mut Vec<Problem>) {
             if definitions.host(&location.host).is_none() {
                 problems.push(unknown_host(definitions, format!("{path}.host"), &location.host));
             }
-            if !(1..=64).contains(&location.connections_max) {
+            let numbers = [
+                ("connections_max", location.connections_max, 1..=64),
+                ("item_attempts_max", location.item_attempts_max, 1..=1000),
+            ];
+            for (name, value, range) in numbers {
+                number(problems, format!("{path}.{name}"), value, range);
+            }
+            if location.poll_interval < POLL_INTERVAL_MIN {
                 problems.push(Problem::new(
-                    format!("{path}.connections_max"),
-                    format!("{} connections", location.connections_max),
-                    "use 1 to 64",
+                    format!("{path}.poll_interval"),
+                    format!("polling every {} would keep the server busy", location.poll_interval),
+                    format!("use {POLL_INTERVAL_MIN} or more"),
                 ));
             }
         }
@@ -136,6 +163,7 @@ fn receive_ports(definitions: &Definitions, problems: &mut Vec<Problem>) {
 
 fn send_ports(definitions: &Definitions, problems: &mut Vec<Problem>) {
     for (index, port) in definitions.send_ports.iter().enumerate() {
+        number(problems, format!("send_ports[{index}].retries_max"), port.retries_max, 0..=1000);
         if definitions.host(&port.host).is_none() {
             problems.push(unknown_host(
                 definitions,
@@ -143,6 +171,13 @@ fn send_ports(definitions: &Definitions, problems: &mut Vec<Problem>) {
                 &port.host,
             ));
         }
+    }
+}
+
+fn number(problems: &mut Vec<Problem>, path: String, value: u32, range: RangeInclusive<u32>) {
+    if !range.contains(&value) {
+        let help = format!("use {} to {}", range.start(), range.end());
+        problems.push(Problem::new(path, format!("{value} is out of range"), help));
     }
 }
 

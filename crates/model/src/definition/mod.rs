@@ -4,6 +4,7 @@
 //! it here, so the JSON Schema that `baton schema` prints says it too.
 
 mod check;
+mod sources;
 mod transport;
 
 use serde::{Deserialize, Serialize};
@@ -143,6 +144,7 @@ pub struct ReceiveLocation {
     pub connections_max: u32,
     /// Tries after which an item that always fails is left alone for an hour at a time. Default 5.
     #[serde(default = "item_attempts_max")]
+    #[schemars(range(min = 1, max = 1000))]
     pub item_attempts_max: u32,
     /// Largest item in bytes; larger ones are left where they are and reported. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]

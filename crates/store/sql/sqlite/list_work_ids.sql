@@ -1,7 +1,8 @@
 SELECT work.id, message.id, port, host, state, attempts, ready_at, error, published_at, publisher,
     context, body_bytes, inline_body, body_id
 FROM work JOIN message ON message."row" = message_row
-WHERE work.id IN (SELECT value FROM json_each(?3))
+WHERE work.id IN (SELECT value FROM json_each(?5))
+    AND work.id > ?3
     AND (?1 IS NULL OR CASE state WHEN 3 THEN 0 ELSE state END = ?1)
     AND (?2 IS NULL OR port = ?2)
 ORDER BY work.id

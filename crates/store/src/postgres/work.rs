@@ -16,9 +16,6 @@ use crate::{
     WorkQuery, WorkState, WorkView,
 };
 
-/// Most rows that one listing shows; operators narrow it down instead.
-const LIST_ROWS_MAX: i64 = 10_000;
-
 impl Postgres {
     pub(super) async fn take_work(
         &self,
@@ -144,15 +141,13 @@ impl Postgres {
             WorkState::Suspended => 2,
         });
         let ids: Vec<i64> = query.ids.iter().map(|id| id.0).collect();
-        let limit = match i64::try_from(query.limit).unwrap_or(LIST_ROWS_MAX) {
-            0 => LIST_ROWS_MAX,
-            limit => limit.min(LIST_ROWS_MAX),
-        };
+        let limit = i64::try_from(query.rows_max()).unwrap_or(i64::MAX);
+        let messages: Vec<uuid::Uuid> = query.messages.iter().map(|message| message.0).collect();
         let rows = self
             .database
             .query(
                 include_str!("../../sql/postgres/list_work.sql"),
-                &[&state, &query.port, &ids, &limit],
+                &[&state, &query.port, &ids, &limit, &messages, &query.after.0],
             )
             .await?;
         rows.iter().map(view_of).collect()

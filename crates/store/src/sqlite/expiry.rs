@@ -135,12 +135,14 @@ impl Expiry {
         Ok(Ok(()))
     }
 
-    /// Forgets a lease: its epoch counts as run out.
-    pub(super) fn vacate(&self, lease: &LeaseName) -> io::Result<()> {
+    /// Forgets a lease at an epoch: it counts as run out. A later epoch is somebody else's.
+    pub(super) fn vacate(&self, lease: &LeaseName, epoch: Epoch) -> io::Result<()> {
         let _held = self.lock.lock()?;
         match self.slots()?.of.get(lease) {
-            Some((at, _)) => self.file.write_all_at(&[b' '; SLOT_BYTES], *at),
-            None => Ok(()),
+            Some((at, entry)) if entry.epoch == epoch => {
+                self.file.write_all_at(&[b' '; SLOT_BYTES], *at)
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -236,7 +238,9 @@ mod tests {
         assert_eq!(expiry.renew(&node, &held, hour).expect("answered"), held);
         assert_eq!(claim(1, Unexpired::Respect), Ok(()), "the claim before was not committed");
         assert_eq!(claim(2, Unexpired::Override), Ok(()));
-        expiry.vacate(&lease).expect("written");
+        expiry.vacate(&lease, Epoch(2)).expect("written");
+        assert!(expiry.read().expect("read").contains_key(&lease), "its successor has it");
+        expiry.vacate(&lease, Epoch(3)).expect("written");
         assert_eq!(expiry.renew(&node, &[(lease, Epoch(3))], hour).expect("answered").len(), 1);
     }
 

@@ -196,7 +196,7 @@ impl Change<'_> {
         let entry = Entry { epoch: new, holder: holder.clone(), expires_at };
         let claimed = expiry.claim(self.lease, self.seen, &entry, unexpired)?;
         if claimed.is_ok() && self.to.is_none() {
-            expiry.vacate(self.lease)?;
+            expiry.vacate(self.lease, new)?;
         }
         Ok(claimed)
     }
@@ -234,7 +234,7 @@ pub(super) fn release(
     run(connection, sql!("acquire_history"), entry)?;
     give_back(transaction, &lease)?;
     transaction.wake(Topic::Cluster);
-    transaction.beside.expiry.vacate(&release.lease)?;
+    transaction.vacate_when_committed(&release.lease, release.epoch);
     Ok(())
 }
 

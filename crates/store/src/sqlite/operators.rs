@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cluster::HISTORY_KEPT;
-use model::{Millis, WorkId};
+use model::{MessageId, Millis, WorkId};
 use rusqlite::{Connection, Row, params};
 
 use super::receiving::{add_work, drop_chunks};
@@ -14,9 +14,6 @@ use super::rows::{
 use super::sending::{End, ending};
 use super::writer::Transaction;
 use crate::{Backlog, LocationReport, Result, Route, Topic, WorkQuery, WorkState, WorkView};
-
-/// Most rows of work that one listing answers; with inline bodies some 32 MiB at worst.
-const LIST_ROWS_MAX: usize = 500;
 
 /// Most rows of a kind that one sweep removes, so that it holds up nobody.
 const SWEEP_ROWS_MAX: i64 = 1000;
@@ -80,16 +77,20 @@ pub(super) fn list_work(connection: &Connection, query: &WorkQuery) -> Result<Ve
         WorkState::Active => state::ACTIVE,
         WorkState::Suspended => state::SUSPENDED,
     });
-    let (statement, ids) = match query.ids.is_empty() {
-        true => (sql!("list_work"), None),
-        false => (sql!("list_work_ids"), Some(to_json(&query.ids)?)),
+    let limit = signed(query.rows_max() as u64);
+    let (after, port) = (query.after.0, &query.port);
+    let named = |statement, names: String| {
+        rows(connection, statement, params![state, port, after, limit, names], work_view)
     };
-    let limit = match query.limit {
-        0 => LIST_ROWS_MAX,
-        limit => limit.min(LIST_ROWS_MAX),
-    };
-    let wanted = params![state, query.port, ids, signed(limit as u64)];
-    rows(connection, statement, wanted, work_view)
+    if !query.ids.is_empty() {
+        return named(sql!("list_work_ids"), to_json(&query.ids)?);
+    }
+    if !query.messages.is_empty() {
+        let hex = |message: &MessageId| message.0.simple().to_string();
+        let messages: Vec<String> = query.messages.iter().map(hex).collect();
+        return named(sql!("list_work_messages"), to_json(&messages)?);
+    }
+    rows(connection, sql!("list_work"), params![state, port, after, limit], work_view)
 }
 
 fn work_view(row: &Row<'_>) -> Result<WorkView> {

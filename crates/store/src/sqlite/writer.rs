@@ -1,10 +1,10 @@
 //! The thread that writes: it groups waiting transactions under one turn and one commit.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::Timestamp;
+use model::{Epoch, LeaseName, Timestamp};
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
@@ -52,6 +52,7 @@ pub(super) struct Transaction<'a> {
     began: Instant,
     wakes_cluster: Cell<bool>,
     wakes_work: Cell<bool>,
+    vacated: RefCell<Vec<(LeaseName, Epoch)>>,
 }
 
 impl<'a> Transaction<'a> {
@@ -63,7 +64,14 @@ impl<'a> Transaction<'a> {
             began: Instant::now(),
             wakes_cluster: Cell::new(false),
             wakes_work: Cell::new(false),
+            vacated: RefCell::default(),
         }
+    }
+
+    /// Lets the expiry of a lease go once its release is committed. Before that, whoever reads the
+    /// lease would find an owner without an expiry, and take it for one that fell silent.
+    pub(super) fn vacate_when_committed(&self, lease: &LeaseName, epoch: Epoch) {
+        self.vacated.borrow_mut().push((lease.clone(), epoch));
     }
 
     /// Gives a hint once it is committed.
@@ -92,6 +100,7 @@ struct Group {
     ran: Vec<Ran>,
     wakes_cluster: bool,
     wakes_work: bool,
+    vacated: Vec<(LeaseName, Epoch)>,
 }
 
 /// The thread that writes.
@@ -120,6 +129,7 @@ impl Writer {
             let committed = self.end(group.ran.iter().any(|ran| ran.keep));
             drop(held);
             if committed.is_ok() {
+                self.vacate(&group);
                 self.wake(&group);
             }
             for ran in group.ran {
@@ -180,6 +190,7 @@ impl Writer {
         if ran.keep {
             group.wakes_cluster |= transaction.wakes_cluster.get();
             group.wakes_work |= transaction.wakes_work.get();
+            group.vacated.append(&mut transaction.vacated.borrow_mut());
         }
         group.ran.push(ran);
     }
@@ -192,6 +203,15 @@ impl Writer {
             let _ = self.execute("ROLLBACK");
             format!("the commit failed: {error}")
         })
+    }
+
+    fn vacate(&self, group: &Group) {
+        for (lease, epoch) in &group.vacated {
+            if let Err(error) = self.beside.expiry.vacate(lease, *epoch) {
+                // It costs a slot until the lease is taken again, and is asked for nothing.
+                tracing::warn!(%lease, %error, "cannot remove the expiry of a released lease");
+            }
+        }
     }
 
     fn wake(&self, group: &Group) {

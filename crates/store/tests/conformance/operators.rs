@@ -96,7 +96,11 @@ pub async fn work_is_listed_by_state_port_and_id(engine: &dyn Engine) {
     let of_ids = WorkQuery { ids: vec![ids[2], ids[0]], ..WorkQuery::default() };
     let found = list(store, of_ids).await;
     assert_eq!(found.iter().map(|work| work.id).collect::<Vec<_>>(), [ids[0], ids[2]]);
-    assert_eq!(list(store, WorkQuery { limit: 1, ..WorkQuery::default() }).await, all[..1]);
+    let of_messages = WorkQuery { messages: vec![all[1].message], ..WorkQuery::default() };
+    assert_eq!(list(store, of_messages).await, all[1..2]);
+    let page = WorkQuery { limit: 2, ..WorkQuery::default() };
+    assert_eq!(list(store, page.clone()).await, all[..2]);
+    assert_eq!(list(store, WorkQuery { after: ids[1], ..page }).await, all[2..]);
 }
 
 pub async fn backlog_counts_work(engine: &dyn Engine) {
