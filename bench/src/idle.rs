@@ -23,25 +23,28 @@ pub fn measure(engine: Engine, seconds: u32) -> Result<()> {
     std::thread::sleep(SETTLE);
     let processes = rig.machines[0].processes();
     ensure!(processes.len() == 3, "a node and two hosts, but there are {}", processes.len());
-    let ticks = || -> Result<u64> { processes.iter().map(|(pid, _)| ticks(*pid)).sum() };
-    let before = ticks()?;
+    let ran = || -> Result<Vec<u64>> { processes.iter().map(|(pid, _)| ran_ns(*pid)).collect() };
+    let before = ran()?;
     std::thread::sleep(Duration::from_secs(u64::from(seconds)));
-    let used = (ticks()? - before) as f64 / rustix::param::clock_ticks_per_second() as f64;
-    let mut all = 0;
-    let mut by_process = serde_json::Map::new();
-    for (pid, name) in &processes {
-        let kib = pss_kib(*pid)?;
-        all += kib;
-        by_process.insert(name.clone(), mib(kib).into());
+    let percent = |(after, before): (&u64, &u64)| {
+        (after.saturating_sub(*before) as f64 / f64::from(seconds) / 1e5).round() / 1e2
+    };
+    let used: Vec<f64> = ran()?.iter().zip(&before).map(percent).collect();
+    let (mut pss, mut core) = (serde_json::Map::new(), serde_json::Map::new());
+    for ((pid, name), used) in processes.iter().zip(&used) {
+        pss.insert(name.clone(), mib(pss_kib(*pid)?).into());
+        core.insert(name.clone(), (*used).into());
     }
-    let spared = by_process.get("host send").and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+    let both = |figures: &serde_json::Map<String, serde_json::Value>| -> f64 {
+        let of = |name| figures.get(name).and_then(serde_json::Value::as_f64).unwrap_or_default();
+        ((of("node") + of("host receive")) * 1e2).round() / 1e2
+    };
     println!(
         "{}",
         json!({
             "figure": "idle", "store": format!("{engine:?}"), "locations": 3, "seconds": seconds,
-            "node_and_receive_host_pss_mib": ((mib(all) - spared) * 10.0).round() / 10.0,
-            "pss_mib": by_process,
-            "core_percent": (used / f64::from(seconds) * 1e4).round() / 1e2,
+            "node_and_receive_host_pss_mib": both(&pss), "pss_mib": pss,
+            "node_and_receive_host_core_percent": both(&core), "core_percent": core,
             "pacemaker_pss_mib": PACEMAKER_PSS_MIB,
             "pacemaker_core_percent": PACEMAKER_CORE_PERCENT,
         })
@@ -53,13 +56,16 @@ fn mib(kib: u64) -> f64 {
     (kib as f64 / 102.4).round() / 10.0
 }
 
-/// Processor time used so far, user and system: fields 14 and 15 of `stat`.
-fn ticks(pid: i32) -> Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, after_name) = stat.rsplit_once(')').context("a process without a name")?;
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
-    let field = |number: usize| fields.get(number).context("a short stat");
-    Ok(field(11)?.parse::<u64>()? + field(12)?.parse::<u64>()?)
+/// Nanoseconds that the threads of a process have run so far: counted by the scheduler, where the
+/// fields of `stat` are sampled a hundred times a second and miss what is short.
+fn ran_ns(pid: i32) -> Result<u64> {
+    let mut sum = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread of the pool may have ended since.
+        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        sum += text.split_whitespace().next().context("a short schedstat")?.parse::<u64>()?;
+    }
+    Ok(sum)
 }
 
 fn pss_kib(pid: i32) -> Result<u64> {

@@ -21,8 +21,8 @@ use crate::tasks::Tasks;
 use crate::trust::{EXIT_LET_GO, Trust};
 use crate::{Protocols, receive, send};
 
-/// How often the node hears that we are alive: many times within the shortest hang timeout.
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// How often the node hears that we are alive: thrice within the shortest hang timeout.
+const PROGRESS_EVERY: Duration = Duration::from_millis(330);
 
 /// How often definitions are read again without a hint: hints may get lost, this is the truth.
 const DEFINITIONS_EVERY: Duration = Duration::from_secs(5);

@@ -21,9 +21,10 @@ pub const EXIT_LET_GO: i32 = 75;
 /// Nothing is being done that needs trust.
 const IDLE: u64 = u64::MAX;
 
-/// Longest sleep of the watching thread: how late it may notice that trust was *shortened*.
-/// Extensions need no notice, and an end that is known is slept towards exactly.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Longest sleep of the watching thread, at rest: how late it may notice that a window was opened,
+/// which is always far longer. Extensions need no notice, and an end that is known is slept
+/// towards exactly. Shorter would only wake an idle machine.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Until when this process may act. Cloned handles share one window.
 #[derive(Debug, Clone)]

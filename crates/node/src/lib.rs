@@ -29,7 +29,7 @@ use tasks::Tasks;
 const PRESENCE_EVERY: Duration = Duration::from_millis(40);
 
 /// The loop turns at least this often, which shows the beat that it is alive.
-const TURN_EVERY: Duration = Duration::from_millis(200);
+const TURN_EVERY: Duration = Duration::from_millis(250);
 
 /// The snapshot is read at least this often: hints may get lost, this is the truth.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
@@ -108,10 +108,10 @@ pub async fn run(config: NodeConfig, stop: CancellationToken) -> Result<(), Node
         reading: Reading::Idle,
         wake_at: None,
         peers: BTreeMap::new(),
-        snapshot_due: tokio::time::interval(SNAPSHOT_EVERY),
-        turn: tokio::time::interval(TURN_EVERY),
-        sweep: tokio::time::interval(SWEEP_EVERY),
-        presence: tokio::time::interval(PRESENCE_EVERY),
+        snapshot_due: every(SNAPSHOT_EVERY),
+        turn: every(TURN_EVERY),
+        sweep: every(SWEEP_EVERY),
+        presence: every(PRESENCE_EVERY),
         presence_asked: false,
         stop,
         stopping: false,
@@ -124,6 +124,13 @@ pub async fn run(config: NodeConfig, stop: CancellationToken) -> Result<(), Node
     }
     node.beat.end();
     Ok(())
+}
+
+/// What was missed is not made up for: one look shows all there is.
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
 }
 
 struct Node {
@@ -182,7 +189,7 @@ impl Node {
                 None => std::future::pending().await,
             }
         };
-        let stopping = self.stopping;
+        let (stopping, has_peers) = (self.stopping, self.has_peers());
         tokio::select! {
             biased;
             said = self.beat.next() => Happened::Beat(said),
@@ -191,7 +198,7 @@ impl Node {
             () = due => Happened::Event(Event::Tick),
             () = self.stop.cancelled(), if !stopping => Happened::Event(Event::Stop),
             () = self.wakes.next() => Happened::Hint,
-            _ = self.presence.tick() => Happened::PresenceDue,
+            _ = self.presence.tick(), if has_peers => Happened::PresenceDue,
             _ = self.snapshot_due.tick() => Happened::Hint,
             _ = self.turn.tick() => Happened::Turn,
             _ = self.sweep.tick() => Happened::SweepDue,
@@ -326,6 +333,14 @@ impl Node {
             note("a sweep", store.sweep(KEPT_FOR).await);
             Happened::Turn
         });
+    }
+
+    /// Whether there is a peer that could die: one that comes back says so with a hint.
+    fn has_peers(&self) -> bool {
+        let is_there = |(name, presence): (&NodeName, &Presence)| {
+            *name != self.config.name && *presence == Presence::Present
+        };
+        self.peers.iter().any(is_there)
     }
 
     /// Asks the store who is there; one question at a time.
