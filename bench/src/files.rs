@@ -68,6 +68,7 @@ fn baton(rig: &mut Rig, files: u32) -> Result<Duration> {
     rig.wait("all files", |rig| Ok(count(&rig.delivered())? >= files))?;
     let took = begun.elapsed();
     rig.apply(false)?;
+    rig.wait_until_at_rest()?;
     for entry in std::fs::read_dir(rig.delivered())? {
         std::fs::remove_file(entry?.path())?;
     }

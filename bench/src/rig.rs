@@ -14,6 +14,13 @@ use testbed::{FtpKind, FtpOptions, FtpServer, Postgres};
 /// Longest wait for anything that a figure waits for.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 
+/// How often a wait looks: looking through ten thousand files takes milliseconds of a processor
+/// that those who are measured need, and twenty looks a second miss none of their seconds.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A file that is taken as long as the location is polled.
+const CANARY: &str = "canary";
+
 /// A store's engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
@@ -97,6 +104,22 @@ impl Rig {
         self.put_in_force(self.definitions(enabled))
     }
 
+    /// Waits until the location is really not polled any more: hosts hear of new definitions in
+    /// their own time.
+    pub fn wait_until_at_rest(&self) -> Result<()> {
+        let source = self.partner.root().join(CANARY);
+        let delivered = self.delivered().join(CANARY);
+        loop {
+            self.partner.put(CANARY, b"canary")?;
+            std::thread::sleep(LOOK_EVERY * 10);
+            if source.exists() {
+                return Ok(std::fs::remove_file(source)?);
+            }
+            self.wait("the canary", |_| Ok(delivered.exists()))?;
+            std::fs::remove_file(&delivered)?;
+        }
+    }
+
     /// Lets several locations poll empty folders every second.
     pub fn poll_idle(&self, locations: usize) -> Result<()> {
         let mut definitions = self.definitions(true);
@@ -147,7 +170,7 @@ impl Rig {
         let deadline = Instant::now() + WAIT_MAX;
         while !so(self)? {
             ensure!(Instant::now() < deadline, "waited {WAIT_MAX:?} in vain for {what}");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(LOOK_EVERY);
         }
         Ok(())
     }
