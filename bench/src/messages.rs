@@ -156,8 +156,10 @@ fn batches() -> Vec<PublishBatch> {
 
 async fn take_and_settle(store: &dyn Store, fence: &Fence) -> usize {
     let work = store.take(fence, "sender", LOAD.batch).await.expect("taken");
-    let done: Vec<_> =
-        work.iter().map(|work| Settlement { work: work.id, outcome: Outcome::Done }).collect();
+    let done: Vec<_> = work
+        .iter()
+        .map(|work| Settlement { work: work.id, outcome: Outcome::Done, maybe_delivered: false })
+        .collect();
     if !done.is_empty() {
         store.settle(fence, &done).await.expect("settled");
     }

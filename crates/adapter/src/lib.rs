@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use model::definition::AfterReceive;
 use model::{Context, MessageId};
 use thiserror::Error;
 use tokio::io::AsyncRead;
@@ -128,6 +129,11 @@ pub trait PolledSource: Send + Sync {
     /// scope, so this asks for the mask.
     fn covers(&self, path: &[u8]) -> bool;
 
+    /// Makes the removals (or moves) done so far survive a power loss, where that is ours to do.
+    async fn make_durable(&self, _after_receive: &AfterReceive) -> Result<()> {
+        Ok(())
+    }
+
     /// Opens a connection that is logged in and ready to list.
     async fn connect(&self) -> Result<Box<dyn Session>>;
 }
@@ -179,6 +185,9 @@ pub struct Listed {
 pub trait ChunkSink: Send {
     /// The next bytes. An error stops the transfer.
     async fn chunk(&mut self, bytes: Bytes) -> Result<()>;
+
+    /// Bytes are coming, though not yet enough for a chunk.
+    fn alive(&self) {}
 }
 
 /// One message to be sent.

@@ -224,6 +224,17 @@ async fn a_file_of_another_size() {
     }
 }
 
+/// The server lists a few bytes and then sends without end: neither memory nor the store may fill.
+#[tokio::test]
+async fn a_file_without_end() {
+    let endless = vec![b'x'; 8 * 1024 * 1024];
+    let server = Server::start(vec![("RETR", Data(endless.into(), "226 done\r\n"))]);
+    let mut session = server.session().await;
+    let said = unavailable(fetch(&mut *session).await);
+    assert!(said.contains("far more than the 5 bytes"), "{said}");
+    is_dead(&server, session).await;
+}
+
 #[tokio::test]
 async fn missing_or_denied() {
     let no = Say("550 no\r\n");

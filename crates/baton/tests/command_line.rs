@@ -163,6 +163,7 @@ async fn messages_are_listed_shown_resumed_and_terminated() {
     let failed = store::Settlement {
         work: work[0].id,
         outcome: store::Outcome::Suspend { error: "disk \x1b[31mfull".into() },
+        maybe_delivered: false,
     };
     store.settle(&sender, &[failed]).await.expect("settled");
 

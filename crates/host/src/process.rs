@@ -361,7 +361,7 @@ impl Instance {
             .send_ports_of(host)
             .map(|port| (port.name.to_string(), Arc::new(port.clone())))
             .collect();
-        let in_flight = Arc::default();
+        let (in_flight, taking) = (Arc::default(), Arc::default());
         let lanes = if ports.is_empty() { 0 } else { send::LANES };
         for _ in 0..lanes {
             drivers.start(send::run(send::Lane {
@@ -369,6 +369,7 @@ impl Instance {
                 fence: fence.clone(),
                 ports: ports.clone(),
                 in_flight: Arc::clone(&in_flight),
+                taking: Arc::clone(&taking),
                 drain: drain.clone(),
             }));
         }

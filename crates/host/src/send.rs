@@ -43,6 +43,8 @@ pub(crate) struct Lane {
     pub ports: BTreeMap<String, Arc<SendPort>>,
     /// What the lanes of this host hold.
     pub in_flight: Arc<Mutex<BTreeSet<WorkId>>>,
+    /// Held by the lane that takes: what another lane is about to hold must not look forgotten.
+    pub taking: Arc<tokio::sync::Mutex<()>>,
     pub drain: CancellationToken,
 }
 
@@ -80,6 +82,7 @@ impl Lane {
     /// back first: nobody else would ever deliver it while this owner lives.
     async fn take(&self, answer_lost: &mut bool) -> Result<Vec<Work>, StoreError> {
         let (store, host) = (&self.shared.store, self.shared.me.host.as_str());
+        let _turn = self.taking.lock().await;
         if *answer_lost {
             let in_flight: Vec<WorkId> = self.lock().iter().copied().collect();
             store.give_back(&self.fence, host, &in_flight).await?;
@@ -159,7 +162,7 @@ impl Lane {
                 context: one.context.clone(),
                 body_bytes: one.body_bytes,
                 body: self.body(&one.body),
-                maybe_delivered: one.maybe_delivered || one.attempts > 0,
+                maybe_delivered: one.maybe_delivered,
             });
         }
         fail::fail_point!("deliver_before");
@@ -211,7 +214,7 @@ fn chunks(store: Arc<dyn Store>, body: BodyId) -> impl AsyncRead + Send + Unpin 
 }
 
 fn settlement(work: &Work, outcome: Outcome) -> Settlement {
-    Settlement { work: work.id, outcome }
+    Settlement { work: work.id, outcome, maybe_delivered: false }
 }
 
 fn suspend(work: &Work, error: String) -> Settlement {
@@ -224,9 +227,11 @@ fn no_port(name: &str) -> String {
     )
 }
 
+/// A refusal is certain; of what became of a try that was cut off nobody knows.
 fn failed(port: &SendPort, work: &Work, error: &AdapterError) -> Settlement {
+    let maybe_delivered = matches!(error, AdapterError::Unavailable(_));
     let error = error.to_string();
-    match after_failure(port, work.attempts) {
+    let settlement = match after_failure(port, work.attempts) {
         AfterFailure::Retry { after } => {
             tracing::warn!(port = %port.name, message = %work.message, "{error}; again in {after}");
             settlement(work, Outcome::Retry { after, error })
@@ -235,5 +240,6 @@ fn failed(port: &SendPort, work: &Work, error: &AdapterError) -> Settlement {
             tracing::error!(port = %port.name, message = %work.message, "{error}; suspended");
             suspend(work, error)
         }
-    }
+    };
+    Settlement { maybe_delivered, ..settlement }
 }

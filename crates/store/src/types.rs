@@ -92,6 +92,8 @@ pub struct Settlement {
     pub work: WorkId,
     /// What became of it.
     pub outcome: Outcome,
+    /// The peer may have got it although it is not done: the answer got lost.
+    pub maybe_delivered: bool,
 }
 
 /// What became of work.

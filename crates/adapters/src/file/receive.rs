@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 use adapter::{AdapterError, ChunkSink, Item, Listed, PolledSource, Result, Session, Sighting};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use model::definition::FileReceive;
+use model::definition::{AfterReceive, FileReceive};
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
@@ -57,6 +57,18 @@ impl PolledSource for FileSource {
     fn covers(&self, path: &[u8]) -> bool {
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
         self.mask.matches(&readable(name))
+    }
+
+    async fn make_durable(&self, after_receive: &AfterReceive) -> Result<()> {
+        let mut folders = vec![self.folder.clone()];
+        if let AfterReceive::Move(target) = after_receive {
+            folders.push(self.folder.join(target));
+        }
+        let sync = |folder: &PathBuf| {
+            let synced = fs::File::open(folder).and_then(|open| open.sync_all());
+            synced.map_err(|error| folder_failed(folder, "write to", &error))
+        };
+        blocking(move || folders.iter().try_for_each(sync)).await
     }
 
     async fn connect(&self) -> Result<Box<dyn Session>> {

@@ -147,14 +147,20 @@ impl DataWay {
             DataMode::Active => listen(control).await,
             DataMode::PassivePasv => pasv(control).await,
             DataMode::Passive if self.learned.epsv_useless.load(Ordering::Relaxed) => {
-                pasv(control).await
+                let prepared = pasv(control).await;
+                if !matches!(prepared, Ok(Prepared::End(_))) {
+                    self.learned.epsv_useless.store(false, Ordering::Relaxed);
+                }
+                prepared
             }
             DataMode::Passive => {
                 let reply = control.ask("EPSV", b"").await?;
                 match epsv_port(&reply) {
                     Some(port) => server_port(control, port),
                     None => {
-                        self.learned.epsv_useless.store(true, Ordering::Relaxed);
+                        // A passing refusal says nothing about the next time.
+                        let unknown = matches!(reply.code, 500..=504 | 522);
+                        self.learned.epsv_useless.store(unknown, Ordering::Relaxed);
                         pasv(control).await
                     }
                 }

@@ -20,9 +20,10 @@ const STRANGE_LINES_MAX: usize = 50;
 /// Characters of such a line that are reported.
 const STRANGE_CHARS_MAX: usize = 200;
 
-/// Lines read and thrown away after the receiver has heard enough: cheaper than a new login for
-/// any sane folder. After that the session is given up.
-const UNHEARD_LINES_MAX: u64 = 1_000_000;
+/// Lines of a listing, also those that are thrown away after the receiver has heard enough (which
+/// is cheaper than a new login for any sane folder). After that the session is given up: each name
+/// costs the receiver some hundred bytes.
+const LINES_MAX: u64 = 1_000_000;
 
 /// The three ways to list, from the best down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,7 @@ impl FtpSession {
 
     /// Lists in the best form that works, and remembers for the source which one does not.
     pub(super) async fn list_best(&mut self, items: mpsc::Sender<Item>) -> Result<Listed> {
+        self.enter_anew().await?;
         let forms = self.forms();
         let mut said = String::new();
         let mut listed = Listed::default();
@@ -95,6 +97,28 @@ impl FtpSession {
         Err(AdapterError::Refused(format!(
             "{} cannot list a folder in the way that `listing` asks for: {said}",
             self.link.control.server
+        )))
+    }
+
+    /// Enters the folder by its name once more: if it was replaced since the login, many servers
+    /// would go on to list the old one, which is empty, and all would look well.
+    async fn enter_anew(&mut self) -> Result<()> {
+        let prefix = &self.link.prefix;
+        let folder = match prefix.strip_suffix(b"/").unwrap_or(prefix) {
+            b"" if prefix.is_empty() => return Ok(()),
+            b"" => b"/".to_vec(),
+            folder => folder.to_vec(),
+        };
+        let reply = self.link.control.ask("CWD", &folder).await?;
+        // What PWD said, some servers do not take back as a name.
+        if reply.is_done() || !self.shared.setting.folder.starts_with('/') {
+            return Ok(());
+        }
+        Err(AdapterError::Unavailable(format!(
+            "{} does not let us into folder {} any more: {}",
+            self.link.control.server,
+            self.shared.setting.folder,
+            reply.text()
         )))
     }
 
@@ -182,17 +206,15 @@ async fn read_lines(
     items: Option<&mpsc::Sender<Item>>,
 ) -> Result<()> {
     let mut is_heard = items.is_some();
-    let mut unheard = 0;
+    let mut count = 0;
     while let Some(line) = lines.next(control).await? {
+        count += 1;
+        if count > LINES_MAX {
+            return Err(control.unavailable("sends a listing without end"));
+        }
         let item = reader.understand(line).filter(|item| shared.mask.matches(&item.name));
         if let (Some(item), Some(items), true) = (item, items, is_heard) {
             is_heard = items.send(item).await.is_ok();
-        }
-        if !is_heard && items.is_some() {
-            unheard += 1;
-            if unheard > UNHEARD_LINES_MAX {
-                return Err(control.unavailable("sends a listing without end"));
-            }
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use adapter::{AdapterError, PATIENCE_MAX, Result};
 use model::definition::{FtpReceive, TlsMode, TlsVersion};
@@ -13,6 +14,10 @@ use super::control::{Control, Reply, is_forbidden};
 use super::data::DataWay;
 use super::tls;
 use super::wire::Wire;
+
+/// Longest login: a dozen replies, each of which has `reply_timeout`. Shorter than the time after
+/// which a location without progress counts as stuck.
+const LOGIN_MAX: Duration = Duration::from_secs(90);
 
 /// What the server can do, as FEAT says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,7 +43,18 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Logs in. A server that answers each step in time, but never comes to an end, is given up.
     pub(super) async fn open(shared: &Shared) -> Result<Link> {
+        match timeout(LOGIN_MAX, Link::log_in(shared)).await {
+            Ok(link) => link,
+            Err(_) => Err(AdapterError::Unavailable(format!(
+                "{} did not finish the login in {LOGIN_MAX:?}",
+                shared.server()
+            ))),
+        }
+    }
+
+    async fn log_in(shared: &Shared) -> Result<Link> {
         let setting = &shared.setting;
         let tls_max = match shared.learned.tls_1_2_only.load(Ordering::Relaxed) {
             true => TlsVersion::V1_2,
@@ -57,7 +73,12 @@ impl Link {
             connect_timeout: setting.connect_timeout.as_duration().min(PATIENCE_MAX),
             learned: Arc::clone(&shared.learned),
         };
-        let mut control = connect(shared, &data).await?;
+        let connected = connect(shared, &data).await;
+        if connected.is_err() {
+            // A server that has left TLS 1.2 behind must not be lost for what another day showed.
+            shared.learned.tls_1_2_only.store(false, Ordering::Relaxed);
+        }
+        let mut control = connected?;
         control.doubles_255 = shared.learned.doubles_255.load(Ordering::Relaxed);
         log_in(&mut control, setting).await?;
         let features = features(&mut control).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use adapter::{ChunkSink, Result};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::control::{Control, Reply};
 use super::listing::LINE_BYTES_MAX;
@@ -18,6 +18,15 @@ const CHUNK_BYTES_MAX: usize = 256 * 1024;
 
 /// The least buffer for a file, also when its size is said to be smaller.
 const CHUNK_BYTES_MIN: usize = 4 * 1024;
+
+/// A file that grew since it was listed is read to its end, which costs less than a new login, if
+/// it grew by no more than this. A transfer without end must not fill the store.
+const GROWN_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A transfer that is slower than so many bytes in so long is given up: a connection that trickles
+/// would be held for ever. A large file goes on where it was.
+const SLOW_BYTES: u64 = 64 * 1024;
+const SLOW_WINDOW: Duration = Duration::from_secs(60);
 
 /// Bytes of a listing read at once.
 const LISTING_BYTES: usize = 32 * 1024;
@@ -49,11 +58,12 @@ impl Transfer {
         into: &mut dyn ChunkSink,
     ) -> Result<(u64, End)> {
         // One byte more than expected, so that the end is seen without another buffer.
-        let expected = expected.and_then(|bytes| usize::try_from(bytes).ok());
-        let first = expected.map_or(CHUNK_BYTES_MAX, |bytes| bytes.saturating_add(1));
+        let room = expected.and_then(|bytes| usize::try_from(bytes).ok());
+        let first = room.map_or(CHUNK_BYTES_MAX, |bytes| bytes.saturating_add(1));
         let first = first.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         let mut buffer = BytesMut::with_capacity(first);
         let mut total = 0_u64;
+        let (mut window, mut at_window) = (Instant::now(), 0);
         loop {
             if buffer.len() == buffer.capacity() {
                 into.chunk(buffer.freeze()).await?;
@@ -65,6 +75,22 @@ impl Transfer {
                 Ok(Ok(0)) => End::Clean,
                 Ok(Ok(count)) => {
                     total += count as u64;
+                    let grew = |expected: &u64| total.saturating_sub(*expected) > GROWN_BYTES_MAX;
+                    if let Some(expected) = expected.filter(grew) {
+                        return Err(control.unavailable(format!(
+                            "sends far more than the {expected} bytes that the file was said to have"
+                        )));
+                    }
+                    into.alive();
+                    if window.elapsed() >= SLOW_WINDOW {
+                        if total - at_window < SLOW_BYTES {
+                            return Err(control.unavailable(format!(
+                                "sent {} bytes in {SLOW_WINDOW:?}, which is given up",
+                                total - at_window
+                            )));
+                        }
+                        (window, at_window) = (Instant::now(), total);
+                    }
                     continue;
                 }
                 Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => End::Unmarked,

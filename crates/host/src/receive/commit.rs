@@ -51,6 +51,7 @@ pub(crate) async fn publish_all(
             } else {
                 // Nobody left to release it: the next poll finds its receipt and does.
                 let Downloaded { item, key, seen_at, .. } = done;
+                let seen_at = Some(seen_at);
                 let _ = releases.send(Job::Release(Published { item, key, seen_at })).await;
             }
         }
@@ -72,9 +73,10 @@ fn in_memory(message: &NewMessage) -> usize {
 async fn publish(cycle: &Cycle, batch: &mut [Downloaded]) -> Result<u64, Stop> {
     let shared = &cycle.location.shared;
     let begun = tokio::time::Instant::now();
+    let mut plan = shared.plan.clone();
     let mut seen = 0;
     loop {
-        let routes = shared.plan.borrow().clone();
+        let routes = plan.borrow_and_update().clone();
         if routes.version != seen {
             seen = routes.version;
             for downloaded in batch.iter_mut() {
@@ -94,8 +96,6 @@ async fn publish(cycle: &Cycle, batch: &mut [Downloaded]) -> Result<u64, Stop> {
         match outcome {
             Ok(published) => return Ok((batch.len() - published.duplicates.len()) as u64),
             Err(StoreError::StaleRoutes { .. }) => {
-                let mut plan = shared.plan.clone();
-                plan.mark_unchanged();
                 shared.reread.notify_one();
                 let _ = tokio::time::timeout(AGAIN_FOR, plan.changed()).await;
             }
@@ -114,8 +114,11 @@ pub(crate) async fn close_all(
     mut closed: mpsc::Receiver<Closed>,
 ) -> Result<Part, Stop> {
     let store = &cycle.location.shared.store;
+    let source = cycle.pool.source()?;
     let mut keys = Vec::new();
     while closed.recv_many(&mut keys, CLOSED_AHEAD).await > 0 {
+        // A source that came back after a power loss would be new once its receipt is closed.
+        source.make_durable(&cycle.location.definition.after_receive).await?;
         let begun = tokio::time::Instant::now();
         loop {
             fail::fail_point!("close_before");

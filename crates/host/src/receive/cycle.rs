@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use adapter::{AdapterError, Item, Listed};
 use messaging::{Identity, Known, ReceiptState, Step};
+use model::Millis;
 use store::{Receipt, StoreError};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::commit;
@@ -38,6 +38,10 @@ const DOWNLOADED_AHEAD: usize = 2 * commit::BATCH_MESSAGES_MAX;
 /// Open receipts looked at when a location begins. An owner that dies leaves as many as it had
 /// removals under way; far more than that are a folder that cannot be deleted from.
 const OPEN_RECEIPTS_MAX: usize = 10_000;
+
+/// An open receipt whose source is missing from two listings so far apart is closed. Longer than
+/// a remount; and a partner who sends the very same file again sooner is told so by its receipt.
+const GONE_AFTER: Millis = Millis::seconds(30);
 
 /// Memory that downloaded bodies of one location may take, in KiB.
 pub(crate) const BODIES_KIB_MAX: usize = 32 * 1024;
@@ -215,20 +219,23 @@ impl Cycle {
         Ok(store.open_receipts(&self.source, OPEN_RECEIPTS_MAX).await?)
     }
 
-    /// Closes those of them whose source a complete listing, begun later, does not show: it is
-    /// gone, and whatever comes under its name from now on is new.
+    /// Closes those of them whose source two complete listings, begun later and [`GONE_AFTER`]
+    /// apart, do not show: it is gone, and whatever comes under its name from now on is new. One
+    /// listing is not enough: a folder whose disk is not mounted yet is empty too.
     async fn close_gone(&self, open: Vec<String>) -> Result<(), Stop> {
         let source = self.pool.source()?;
         let gone = |key: &String| {
             adapter::path_of(key)
                 .is_some_and(|path| source.covers(&path) && !self.memory.listed(&path))
         };
-        let gone: Vec<String> = open.into_iter().filter(gone).collect();
+        let all_seen = open.len() < OPEN_RECEIPTS_MAX;
+        let missed = open.into_iter().filter(gone).collect();
+        let (gone, still_missed) = self.memory.missed(missed, boot_time(), GONE_AFTER);
         if !gone.is_empty() {
             let Location { shared, fence, .. } = &self.location;
             shared.store.close_receipts(fence, &self.source, &gone).await?;
         }
-        self.memory.receipts_settled.store(true, Ordering::Relaxed);
+        self.memory.receipts_settled.store(all_seen && !still_missed, Ordering::Relaxed);
         Ok(())
     }
 
@@ -272,9 +279,7 @@ impl Cycle {
         match self.step(receipt) {
             Step::Wait => None,
             Step::Receive => Some(Job::Receive(item)),
-            Step::ReleaseOnly => {
-                Some(Job::Release(Published { item, key, seen_at: Instant::now() }))
-            }
+            Step::ReleaseOnly => Some(Job::Release(Published { item, key, seen_at: None })),
             Step::Skip => {
                 self.memory.know(&item);
                 None

@@ -32,6 +32,7 @@ pub(crate) struct Download {
     hash: Option<Sha256>,
     bytes_max: Option<u64>,
     stop: Option<Stop>,
+    refused: Option<String>,
 }
 
 impl Download {
@@ -49,6 +50,7 @@ impl Download {
             hash: hash.then(Sha256::new),
             bytes_max: location.definition.item_bytes_max,
             stop: None,
+            refused: None,
         }
     }
 
@@ -83,6 +85,11 @@ impl Download {
         self.stop.take()
     }
 
+    /// Why this item is not wanted after all.
+    pub fn refused(&mut self) -> Option<String> {
+        self.refused.take()
+    }
+
     /// The hash of the content.
     pub fn content(&mut self) -> Option<String> {
         let digest = self.hash.take()?.finalize();
@@ -114,7 +121,8 @@ impl Download {
         if let Some(max) = self.bytes_max
             && self.bytes() > max
         {
-            return Err(Stop::Failed(format!("larger than item_bytes_max ({max} bytes)")));
+            self.refused = Some(format!("it is larger than item_bytes_max, {max} bytes"));
+            return Ok(());
         }
         if self.staged.is_none() && self.pending.len() > MEMORY_BYTES_MAX {
             // A size that the listing did not tell: from here on it is a large item.
@@ -164,9 +172,14 @@ impl Download {
 
 #[async_trait]
 impl ChunkSink for Download {
+    fn alive(&self) {
+        self.location.pulse.beat();
+    }
+
     async fn chunk(&mut self, bytes: Bytes) -> adapter::Result<()> {
         match self.take(&bytes).await {
-            Ok(()) => Ok(()),
+            Ok(()) if self.refused.is_none() => Ok(()),
+            Ok(()) => Err(AdapterError::Unavailable("the download was stopped".into())),
             Err(stop) => {
                 self.stop = Some(stop);
                 Err(AdapterError::Unavailable("the download was stopped".into()))

@@ -20,8 +20,9 @@ pub(crate) struct Published {
     pub item: Item,
     /// Its identity: the key of its receipt.
     pub key: String,
-    /// When the source was last seen to be this item.
-    pub seen_at: Instant,
+    /// When the source was last seen to be this item; none if only a listing showed it, which may
+    /// be old by now.
+    pub seen_at: Option<Instant>,
 }
 
 /// A downloaded item that waits to be committed.

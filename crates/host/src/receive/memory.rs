@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use adapter::Item;
+use adapter::{Item, Sighting};
 use model::definition::{ReceiveLocation, Stability};
 use model::{BootTime, Millis};
 
@@ -14,6 +14,9 @@ const PARKED_FOR: Millis = Millis::hours(1);
 
 /// First wait of an item that failed; it doubles with each failure.
 const FAILED_WAIT_FIRST: Millis = Millis(200);
+
+/// Listings after which an item that none of them showed is forgotten, whatever they lacked.
+const CYCLES_KEPT: u32 = 256;
 
 /// Sightings, failures and finished items of one location.
 ///
@@ -27,6 +30,8 @@ pub(crate) struct Memory {
     stability: Stability,
     attempts_max: u32,
     seen: Mutex<Seen>,
+    /// Open receipts whose source was not listed, and since when not.
+    missed: Mutex<HashMap<String, BootTime>>,
 }
 
 #[derive(Default)]
@@ -42,6 +47,8 @@ struct Trace {
     failures: u32,
     not_before: BootTime,
     known: bool,
+    /// What a look saw, and when first, where the listing itself says too little.
+    look: Option<(u64, BootTime)>,
     /// Why it is not received, for operators.
     trouble: Option<Arc<str>>,
 }
@@ -65,6 +72,7 @@ impl Memory {
             stability: location.stability.clone(),
             attempts_max: location.item_attempts_max.max(1),
             seen: Mutex::default(),
+            missed: Mutex::default(),
         }
     }
 
@@ -72,6 +80,49 @@ impl Memory {
     pub fn begin(&self) {
         let mut seen = self.lock();
         seen.cycle = seen.cycle.wrapping_add(1);
+        let cycle = seen.cycle;
+        if cycle.is_multiple_of(CYCLES_KEPT) {
+            // For a source whose listings are never complete.
+            seen.items.retain(|_, trace| cycle.wrapping_sub(trace.cycle) <= CYCLES_KEPT);
+        }
+    }
+
+    /// A complete listing does not show the sources of these receipts. Answers those that have
+    /// been missed for long enough, and whether others have not yet.
+    pub fn missed(&self, keys: Vec<String>, now: BootTime, enough: Millis) -> (Vec<String>, bool) {
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *missed);
+        let mut gone = Vec::new();
+        for key in keys {
+            let since = before.get(&key).copied().unwrap_or(now);
+            if now.since(since) >= enough {
+                gone.push(key);
+            } else {
+                missed.insert(key, since);
+            }
+        }
+        (gone, !missed.is_empty())
+    }
+
+    /// Whether an item that its listing does not describe is complete: two looks at it, far enough
+    /// apart, saw the same.
+    pub fn looks_stable(&self, item: &Item, look: &Sighting, now: BootTime) -> bool {
+        let Stability::Sightings(apart) = self.stability else { return true };
+        let listed = item.sighting;
+        if listed.bytes.is_some() && listed.modified_ms.is_some() {
+            return true;
+        }
+        let look = self.hasher.hash_one((look.bytes, look.modified_ms));
+        let path = self.path_hash(&item.path);
+        let mut seen = self.lock();
+        let Some(trace) = seen.items.get_mut(&path) else { return false };
+        match trace.look {
+            Some((before, at)) if before == look => now.since(at) >= apart,
+            _ => {
+                trace.look = Some((look, now));
+                false
+            }
+        }
     }
 
     /// A listing was complete: what was not in it is forgotten.
@@ -100,6 +151,7 @@ impl Memory {
             failures: 0,
             not_before: BootTime(0),
             known: false,
+            look: None,
             trouble: None,
         };
         let listed_twice = seen.items.get(&path).is_some_and(|trace| trace.cycle == cycle);
@@ -163,6 +215,11 @@ impl Memory {
 
     /// An item is received and stays where it is.
     pub fn know(&self, item: &Item) {
+        let Sighting { bytes, modified_ms, .. } = item.sighting;
+        if bytes.is_none() && modified_ms.is_none() {
+            // Its listing would say the same of a new file in its place.
+            return;
+        }
         let (path, sighting) = self.hashes(item);
         if let Some(trace) = self.lock().items.get_mut(&path)
             && trace.sighting == sighting
@@ -189,8 +246,6 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use adapter::Sighting;
-
     use super::*;
 
     fn item(path: &str, bytes: u64) -> Item {
@@ -205,6 +260,7 @@ mod tests {
             stability,
             attempts_max: 2,
             seen: Mutex::default(),
+            missed: Mutex::default(),
         }
     }
 
@@ -237,6 +293,33 @@ mod tests {
         assert_eq!(memory.see(&item("a", 1), BootTime(10_000)), Opinion::Wait);
         memory.begin();
         assert_eq!(memory.see(&item("a", 1), BootTime(3_600_200)), Opinion::Stable);
+    }
+
+    #[test]
+    fn a_receipt_is_given_up_when_its_source_is_missed_twice() {
+        let memory = memory(Stability::None);
+        let missed = |keys: &[&str], now: u64| {
+            let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+            memory.missed(keys, BootTime(now), Millis(100))
+        };
+        assert_eq!(missed(&["a", "b"], 0), (vec![], true));
+        assert_eq!(missed(&["a"], 50), (vec![], true), "b was listed again");
+        assert_eq!(missed(&["a", "b"], 100), (vec!["a".to_owned()], true));
+        assert_eq!(missed(&["b"], 200), (vec!["b".to_owned()], false));
+    }
+
+    #[test]
+    fn an_item_without_a_description_is_stable_after_two_equal_looks() {
+        let memory = memory(Stability::Sightings(Millis(100)));
+        let bare = Item { sighting: Sighting::default(), ..item("a", 1) };
+        let look = |bytes| Sighting { bytes: Some(bytes), ..Sighting::default() };
+        memory.begin();
+        memory.see(&bare, BootTime(0));
+        assert!(!memory.looks_stable(&bare, &look(1), BootTime(0)));
+        assert!(!memory.looks_stable(&bare, &look(2), BootTime(200)), "it grows");
+        assert!(!memory.looks_stable(&bare, &look(2), BootTime(250)), "too soon");
+        assert!(memory.looks_stable(&bare, &look(2), BootTime(300)));
+        assert!(memory.looks_stable(&item("a", 1), &look(1), BootTime(0)), "its listing told");
     }
 
     #[test]

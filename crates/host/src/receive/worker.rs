@@ -18,6 +18,7 @@ use super::cycle::{BODIES_KIB_MAX, Cycle, Part, Stop};
 use super::download::{Download, MEMORY_BYTES_MAX};
 use super::item::{Downloaded, Job, Published};
 use super::pool::Connection;
+use crate::clock::boot_time;
 
 /// How long a source that was seen to be the published item counts as still being it. When the
 /// commit took longer (the store was away), it is looked at once more before it is removed.
@@ -115,8 +116,13 @@ impl Worker {
             return Ok(false);
         }
         let Some(ready) = connection else { return Ok(false) };
-        match self.release(&published, ready).await {
-            Ok(()) => {
+        let released = self.release(&published, ready).await;
+        if !matches!(released, Ok(true)) {
+            // The removal may have got through all the same: a listing tells, in time.
+            self.cycle.memory.receipts_settled.store(false, Ordering::Relaxed);
+        }
+        match released {
+            Ok(_) => {
                 ready.used = false;
                 Ok(true)
             }
@@ -181,7 +187,11 @@ impl Worker {
     ) -> Result<Option<Downloaded>, Trouble> {
         let cycle = &*self.cycle;
         cycle.location.pulse.beat();
+        let looked_at = Instant::now();
         let Some(before) = self.look(item, connection).await? else { return Ok(None) };
+        if !cycle.memory.looks_stable(item, &before, boot_time()) {
+            return Ok(None);
+        }
         let strong = identity(&item.path, &before);
         let large = before.bytes.is_some_and(|bytes| bytes > MEMORY_BYTES_MAX as u64);
         let max = cycle.location.definition.item_bytes_max.unwrap_or(u64::MAX);
@@ -198,8 +208,11 @@ impl Worker {
             match self.step(key).await? {
                 Step::Receive => {}
                 Step::ReleaseOnly => {
-                    let (item, key, seen_at) = (item.clone(), key.clone(), Instant::now());
-                    self.release(&Published { item, key, seen_at }, connection).await?;
+                    let (item, key) = (item.clone(), key.clone());
+                    let published = Published { item, key, seen_at: Some(looked_at) };
+                    if !self.release(&published, connection).await? {
+                        cycle.memory.receipts_settled.store(false, Ordering::Relaxed);
+                    }
                     return Ok(None);
                 }
                 Step::Skip => {
@@ -277,6 +290,11 @@ impl Worker {
         if let Some(stop) = download.stopped() {
             return Err(stop.into());
         }
+        if let Some(why) = download.refused() {
+            // The transfer was cut, so its connection is of no more use.
+            download.discard().await?;
+            return Err(Trouble::Connection(AdapterError::Unavailable(why)));
+        }
         if matches!(fetched, Err(AdapterError::Item(_) | AdapterError::Gone(_))) {
             // What came is not the item that was listed; the next try begins anew.
             download.discard().await?;
@@ -307,12 +325,12 @@ impl Worker {
         Ok(same && whole)
     }
 
-    /// Deletes or moves the source of a published item.
+    /// Deletes or moves the source of a published item. False if its receipt stays open.
     async fn release(
         &self,
         published: &Published,
         connection: &mut Connection,
-    ) -> Result<(), Trouble> {
+    ) -> Result<bool, Trouble> {
         let Published { item, key, seen_at } = published;
         let cycle = &*self.cycle;
         cycle.location.pulse.beat();
@@ -322,24 +340,32 @@ impl Worker {
         }
         fail::fail_point!("release_before");
         let session = &mut connection.session;
-        if seen_at.elapsed() > SEEN_FOR && !same_as_published(item, key, &mut **session).await {
-            // What is there now is another item; the next listing shows it.
-            let _ = self.closed.send(key.clone()).await;
-            return Ok(());
+        if seen_at.is_none_or(|at| at.elapsed() > SEEN_FOR) {
+            match self.of_item(item, is_published(item, key, &mut **session).await)? {
+                Some(true) => {}
+                Some(false) => {
+                    // What is there now is another item; the next listing shows it.
+                    let _ = self.closed.send(key.clone()).await;
+                    return Ok(true);
+                }
+                None => return Ok(false),
+            }
         }
         let outcome = match &cycle.location.definition.after_receive {
             AfterReceive::Delete => session.remove(item).await,
             AfterReceive::Move(folder) => session.move_to(item, folder).await,
-            AfterReceive::Keep => return Ok(()),
+            AfterReceive::Keep => return Ok(true),
         };
         fail::fail_point!("release_after");
         match outcome {
-            // Gone: an earlier try got through, or its owner took it back. Either way it is over.
-            Ok(()) | Err(AdapterError::Gone(_)) => {
+            Ok(()) => {
                 let _ = self.closed.send(key.clone()).await;
-                Ok(())
+                Ok(true)
             }
-            other => self.of_item(item, other).map(drop),
+            // An earlier try got through, or its owner took it back; or a server whose disk is away
+            // says so of every file. Listings will tell.
+            Err(AdapterError::Gone(_)) => Ok(false),
+            other => Ok(self.of_item(item, other)?.is_some()),
         }
     }
 
@@ -348,8 +374,8 @@ impl Worker {
     fn of_item<T>(&self, item: &Item, answer: adapter::Result<T>) -> Result<Option<T>, Trouble> {
         match answer {
             Ok(value) => Ok(Some(value)),
-            Err(AdapterError::Gone(_)) => Ok(None),
-            Err(AdapterError::Item(why)) => {
+            // A server that lists what it then denies must not be asked at every poll.
+            Err(AdapterError::Gone(why) | AdapterError::Item(why)) => {
                 self.cycle.failed(item, &why);
                 Ok(None)
             }
@@ -386,16 +412,24 @@ impl Worker {
 
 /// Whether what would be removed is what was published: between the download and now the store may
 /// have been away for long, and the partner may have put a new file under the name.
-async fn same_as_published(item: &Item, key: &str, session: &mut dyn Session) -> bool {
+async fn is_published(item: &Item, key: &str, session: &mut dyn Session) -> adapter::Result<bool> {
     let unknown = Item { sighting: Sighting::default(), ..item.clone() };
-    match session.look(&unknown).await {
-        Ok(now) => identity(&item.path, &now).is_none_or(|now| now == key),
-        // Gone, or not to be seen: the removal finds that out for itself.
-        Err(_) => true,
-    }
+    let now = session.look(&unknown).await?;
+    let same_size = match (now.bytes, item.sighting.bytes) {
+        (Some(now), Some(published)) => now == published,
+        _ => true,
+    };
+    Ok(match identity(&item.path, &now) {
+        Some(now) if !is_weak(key, item) => now == key,
+        _ => same_size,
+    })
 }
 
 /// The key of an item that only its path and content tell apart.
 fn weak_key(item: &Item, content: &str) -> String {
     format!("{}|content|{content}", item.path.escape_ascii())
+}
+
+fn is_weak(key: &str, item: &Item) -> bool {
+    key.starts_with(&weak_key(item, ""))
 }

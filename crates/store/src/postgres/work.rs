@@ -98,6 +98,7 @@ impl Postgres {
                 &settled.afters,
                 &settled.tries,
                 &settled.errors,
+                &settled.maybe,
             ],
         };
         let steps = match (settled.done.is_empty(), settled.ids.is_empty()) {
@@ -203,18 +204,24 @@ struct Settled<'a> {
     afters: Vec<i64>,
     tries: Vec<i32>,
     errors: Vec<Option<Cow<'a, str>>>,
+    maybe: Vec<bool>,
     gives_back: bool,
 }
 
 impl<'a> Settled<'a> {
     fn of(settlements: &'a [Settlement]) -> Settled<'a> {
         let mut settled = Settled::default();
-        for Settlement { work, outcome } in settlements {
+        for settlement in settlements {
+            let Settlement { work, outcome, maybe_delivered: _ } = settlement;
             match outcome {
                 Outcome::Done => settled.done.push(work.0),
-                Outcome::Retry { after, error } => settled.push(*work, 3, *after, 1, Some(error)),
-                Outcome::Return => settled.push(*work, 0, Millis(0), 0, None),
-                Outcome::Suspend { error } => settled.push(*work, 2, Millis(0), 1, Some(error)),
+                Outcome::Retry { after, error } => {
+                    settled.push(settlement, 3, *after, 1, Some(error))
+                }
+                Outcome::Return => settled.push(settlement, 0, Millis(0), 0, None),
+                Outcome::Suspend { error } => {
+                    settled.push(settlement, 2, Millis(0), 1, Some(error))
+                }
             }
             settled.gives_back |= matches!(outcome, Outcome::Retry { .. } | Outcome::Return);
         }
@@ -223,13 +230,14 @@ impl<'a> Settled<'a> {
 
     fn push(
         &mut self,
-        work: WorkId,
+        settlement: &Settlement,
         state: i16,
         after: Millis,
         tries: i32,
         error: Option<&'a String>,
     ) {
-        self.ids.push(work.0);
+        self.ids.push(settlement.work.0);
+        self.maybe.push(settlement.maybe_delivered);
         self.states.push(state);
         self.afters.push(after.0.cast_signed());
         self.tries.push(tries);

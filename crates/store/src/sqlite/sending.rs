@@ -147,27 +147,29 @@ impl Settle<'_> {
                 let ending = row_of(&mut self.held, held, ending)?;
                 ending.map_or(Ok(()), |ending| self.end.work(settlement.work, &ending))
             }
-            Outcome::Return => self.keep(settlement.work, state::READY, None, 0, None),
+            Outcome::Return => self.keep(settlement, state::READY, None, 0, None),
             Outcome::Retry { after, error } => {
                 let ready_at = Some(now.after(*after));
-                self.keep(settlement.work, state::POSTPONED, ready_at, 1, Some(error))
+                self.keep(settlement, state::POSTPONED, ready_at, 1, Some(error))
             }
             Outcome::Suspend { error } => {
-                self.keep(settlement.work, state::SUSPENDED, None, 1, Some(error))
+                self.keep(settlement, state::SUSPENDED, None, 1, Some(error))
             }
         }
     }
 
     fn keep(
         &self,
-        work: WorkId,
+        settlement: &Settlement,
         state: i64,
         ready_at: Option<Timestamp>,
         tries: i64,
         error: Option<&String>,
     ) -> Result<()> {
+        let Settlement { work, maybe_delivered, .. } = settlement;
         let ready_at = ready_at.map(|at| at.0);
-        let kept = params![work.0, self.lease, self.epoch, state, ready_at, tries, error];
+        let (lease, epoch) = (&self.lease, self.epoch);
+        let kept = params![work.0, lease, epoch, state, ready_at, tries, error, maybe_delivered];
         if run(self.transaction.connection, sql!("settle_other"), kept)? > 0 {
             // Also for a retry: whoever sleeps until the next one must hear of an earlier one.
             self.transaction.wake(Topic::Work);

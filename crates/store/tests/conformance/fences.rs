@@ -106,7 +106,7 @@ pub async fn settle_is_refused_after_a_takeover(engine: &dyn Engine) {
         Outcome::Suspend { error: "late".into() },
         Outcome::Retry { after: model::Millis(1), error: "late".into() },
     ] {
-        let settlement = Settlement { work: work[0].id, outcome };
+        let settlement = Settlement { work: work[0].id, outcome, maybe_delivered: false };
         assert_fenced(a.store.settle(&fence, &[settlement]).await, &fence);
     }
     let left = all_work(b.store.as_ref()).await;

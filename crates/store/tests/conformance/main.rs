@@ -121,6 +121,7 @@ suite! {
         settled_work_is_gone
         settling_twice_is_harmless
         returned_work_is_ready_at_once
+        an_uncertain_try_is_remembered
         a_retry_is_ready_after_its_time
         postponed_work_does_not_hold_up_the_rest
         suspended_work_waits_for_an_operator

@@ -12,8 +12,10 @@ use crate::case::{
 };
 
 pub async fn settle(store: &dyn Store, fence: &Fence, work: &[WorkId], outcome: Outcome) {
-    let settlements: Vec<_> =
-        work.iter().map(|&work| Settlement { work, outcome: outcome.clone() }).collect();
+    let settlements: Vec<_> = work
+        .iter()
+        .map(|&work| Settlement { work, outcome: outcome.clone(), maybe_delivered: false })
+        .collect();
     store.settle(fence, &settlements).await.expect("it is ours");
 }
 
@@ -99,6 +101,21 @@ pub async fn returned_work_is_ready_at_once(engine: &dyn Engine) {
     let again = take(a.store.as_ref(), &fence, 10).await;
     assert_eq!(bodies_of(&again), ["1", "2"], "it keeps its place");
     assert_eq!((again[0].attempts, again[0].maybe_delivered), (0, false));
+}
+
+pub async fn an_uncertain_try_is_remembered(engine: &dyn Engine) {
+    let (a, fence) = owner(engine).await;
+    publish_bodies(a.store.as_ref(), &fence, &["1"]).await;
+    for (maybe_delivered, known) in [(false, false), (true, true), (false, true)] {
+        let work = take(a.store.as_ref(), &fence, 1).await;
+        let outcome = Outcome::Suspend { error: "cut".into() };
+        let settlement = Settlement { work: work[0].id, outcome, maybe_delivered };
+        a.store.settle(&fence, &[settlement]).await.expect("it is ours");
+        a.store.resume(&[work[0].id], &no_routes()).await.expect("resumed");
+        let work = take(a.store.as_ref(), &fence, 1).await;
+        assert_eq!(work[0].maybe_delivered, known, "after {maybe_delivered}");
+        settle(a.store.as_ref(), &fence, &[work[0].id], Outcome::Return).await;
+    }
 }
 
 pub async fn a_retry_is_ready_after_its_time(engine: &dyn Engine) {

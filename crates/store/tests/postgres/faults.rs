@@ -190,7 +190,11 @@ async fn two_workers_that_end_the_same_messages_leave_nothing_behind() {
             let done: Vec<_> = work
                 .iter()
                 .rev()
-                .map(|work| Settlement { work: work.id, outcome: Outcome::Done })
+                .map(|work| Settlement {
+                    work: work.id,
+                    outcome: Outcome::Done,
+                    maybe_delivered: false,
+                })
                 .collect();
             a.settle(&fence, &done).await.expect("settled");
         };
