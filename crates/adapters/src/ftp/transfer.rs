@@ -63,7 +63,7 @@ impl Transfer {
         let first = first.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         let mut buffer = BytesMut::with_capacity(first);
         let mut total = 0_u64;
-        let (mut window, mut at_window) = (Instant::now(), 0);
+        let mut pace = Pace { since: Instant::now(), total: 0 };
         loop {
             if buffer.len() == buffer.capacity() {
                 into.chunk(buffer.freeze()).await?;
@@ -75,22 +75,8 @@ impl Transfer {
                 Ok(Ok(0)) => End::Clean,
                 Ok(Ok(count)) => {
                     total += count as u64;
-                    let grew = |expected: &u64| total.saturating_sub(*expected) > GROWN_BYTES_MAX;
-                    if let Some(expected) = expected.filter(grew) {
-                        return Err(control.unavailable(format!(
-                            "sends far more than the {expected} bytes that the file was said to have"
-                        )));
-                    }
+                    pace.check(control, total, expected)?;
                     into.alive();
-                    if window.elapsed() >= SLOW_WINDOW {
-                        if total - at_window < SLOW_BYTES {
-                            return Err(control.unavailable(format!(
-                                "sent {} bytes in {SLOW_WINDOW:?}, which is given up",
-                                total - at_window
-                            )));
-                        }
-                        (window, at_window) = (Instant::now(), total);
-                    }
                     continue;
                 }
                 Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => End::Unmarked,
@@ -123,6 +109,34 @@ impl Transfer {
         }
         drop(wire);
         control.completion().await
+    }
+}
+
+/// How fast a transfer is.
+struct Pace {
+    since: Instant,
+    /// Bytes that had come by then.
+    total: u64,
+}
+
+impl Pace {
+    /// Gives up a transfer without end, and one that trickles.
+    fn check(&mut self, control: &Control, total: u64, expected: Option<u64>) -> Result<()> {
+        let grew = |expected: &u64| total.saturating_sub(*expected) > GROWN_BYTES_MAX;
+        if let Some(expected) = expected.filter(grew) {
+            let sentence = format!("sends far more than the {expected} bytes that it announced");
+            return Err(control.unavailable(sentence));
+        }
+        if self.since.elapsed() < SLOW_WINDOW {
+            return Ok(());
+        }
+        let came = total - self.total;
+        if came < SLOW_BYTES {
+            let sentence = format!("sent only {came} bytes in {SLOW_WINDOW:?}, and is given up");
+            return Err(control.unavailable(sentence));
+        }
+        *self = Pace { since: Instant::now(), total };
+        Ok(())
     }
 }
 
