@@ -228,7 +228,7 @@ async fn a_file_of_another_size() {
 #[tokio::test]
 async fn a_file_without_end() {
     let endless = vec![b'x'; 8 * 1024 * 1024];
-    let server = Server::start(vec![("RETR", Data(endless.into(), "226 done\r\n"))]);
+    let server = Server::start(vec![("RETR", Data(endless, "226 done\r\n"))]);
     let mut session = server.session().await;
     let said = unavailable(fetch(&mut *session).await);
     assert!(said.contains("far more than the 5 bytes"), "{said}");

@@ -326,13 +326,23 @@ impl<'a> Planner<'a> {
         }));
     }
 
-    /// The instance lease of a dead node goes to nobody; the first node by name vacates it.
+    /// The instance lease of a dead node goes to nobody, and so does that of a group that is no
+    /// longer defined; the first node by name vacates it, and if it does not, the next one.
     fn bury(&mut self, view: &LeaseView, holder: &NodeName) {
-        if !matches!(view.lease, LeaseName::Instance(..)) || self.snapshot.is_alive(holder) {
+        let for_nobody = match &view.lease {
+            LeaseName::Instance(..) => true,
+            LeaseName::Group(name) => self.snapshot.definitions.group(name).is_none(),
+            LeaseName::Node(_) => false,
+        };
+        if !for_nobody || self.snapshot.is_alive(holder) {
             return;
         }
-        let first = self.snapshot.nodes.iter().find(|node| self.snapshot.is_alive(&node.name));
-        if first.is_none_or(|first| first.name != *self.me) {
+        let mut alive =
+            self.snapshot.nodes.iter().filter(|node| self.snapshot.is_alive(&node.name));
+        let Some(rank) = alive.position(|node| node.name == *self.me) else { return };
+        let mine_at = view.expires_at.after(grace(rank));
+        if rank > 0 && mine_at > self.snapshot.now {
+            self.wake(mine_at);
             return;
         }
         if let Standing::Orphaned(_, _, because) = Standing::of(self.snapshot, &view.lease) {

@@ -332,12 +332,13 @@ impl Instance {
         };
         self.activating = None;
         let epoch = fence.epoch();
-        self.active = Some(self.start(fence));
+        self.active = Some(self.start(fence, false));
         Ok(protocol::write(&mut self.writer, &FromHost::Active { epoch }).await?)
     }
 
-    /// Starts the drivers of this host's locations and ports under a fence.
-    fn start(&self, fence: Arc<Fence>) -> Active {
+    /// Starts the drivers of this host's locations and ports under a fence, for the first time or
+    /// again.
+    fn start(&self, fence: Arc<Fence>, again: bool) -> Active {
         let drain = CancellationToken::new();
         let mut drivers = Tasks::new(drain.clone());
         let mut pulses = Vec::new();
@@ -370,6 +371,7 @@ impl Instance {
                 ports: ports.clone(),
                 in_flight: Arc::clone(&in_flight),
                 taking: Arc::clone(&taking),
+                may_have_lost: again,
                 drain: drain.clone(),
             }));
         }
@@ -396,7 +398,7 @@ impl Instance {
     async fn drained(&mut self) -> Result<(), HostError> {
         let Some(active) = self.active.take() else { return Ok(()) };
         if active.draining.is_some_and(|draining| draining.restart) {
-            self.active = Some(self.start(active.fence));
+            self.active = Some(self.start(active.fence, true));
             return Ok(());
         }
         self.shared.trust.rest();

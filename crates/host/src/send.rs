@@ -45,6 +45,8 @@ pub(crate) struct Lane {
     pub in_flight: Arc<Mutex<BTreeSet<WorkId>>>,
     /// Held by the lane that takes: what another lane is about to hold must not look forgotten.
     pub taking: Arc<tokio::sync::Mutex<()>>,
+    /// Lanes ran before under this fence, and may have ended with a lost answer.
+    pub may_have_lost: bool,
     pub drain: CancellationToken,
 }
 
@@ -52,7 +54,7 @@ pub(crate) struct Lane {
 pub(crate) async fn run(lane: Lane) -> Ended {
     let mut wakes = lane.shared.store.subscribe(Topic::Work);
     let mut sinks = BTreeMap::new();
-    let mut answer_lost = false;
+    let mut answer_lost = lane.may_have_lost;
     while !lane.drain.is_cancelled() {
         match lane.take(&mut answer_lost).await {
             Ok(work) if work.is_empty() => lane.wait(&mut wakes).await,

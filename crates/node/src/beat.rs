@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cluster::{Event, Timing};
 use host::clock::boot_time;
-use model::{BootTime, Epoch, LeaseName, NodeName};
+use model::{BootTime, Epoch, LeaseName, Millis, NodeName};
 use store::{Granted, Options, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +20,10 @@ use crate::{NodeConfig, NodeError};
 /// and the longest.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(8);
+
+/// Longest wait for an answer while joining: a name that is in use is refused after 2 s, and must
+/// not be taken for a store that does not answer.
+const JOIN_PATIENCE: Millis = Millis::seconds(5);
 
 /// The running beat.
 pub(crate) struct Beat {
@@ -129,7 +133,8 @@ impl Task {
         let NodeConfig { name, timing, facts, .. } = &self.config;
         let mut options = Options::new(&self.config.store, format!("beat of node {name}"));
         options.connections_max = 1;
-        options.patience = timing.ttl;
+        // A renewal has a limit of its own; a join must outlast the sessions of an earlier life.
+        options.patience = timing.ttl.max(JOIN_PATIENCE);
         let mut again_after = AGAIN_AFTER;
         loop {
             let joined = async {

@@ -203,6 +203,18 @@ impl Agent {
                 self.standby_died(host, failure, wait);
             }
             (
+                ChildState::Deactivating { lease, .. }
+                | ChildState::Stopping { lease: Some(lease) },
+                _,
+            ) if self.lease_of(host).as_ref() != Some(&lease) => {
+                // It was to leave a lease that goes on without it.
+                let reason = format!(
+                    "host {host} left it without finishing, and what it had begun is free only \
+                     under a new epoch"
+                );
+                self.bring_back(&lease, reason);
+            }
+            (
                 ChildState::Gone { .. }
                 | ChildState::Spawning
                 | ChildState::Ready

@@ -91,6 +91,9 @@ impl Agent {
         if !mine || !is_wanted(snapshot, &view.lease, &self.me) {
             return;
         }
+        if !self.working_for(&view.lease).is_empty() {
+            return; // It was killed and is not reaped yet: until then something may still run.
+        }
         let tenancy = self.leases.entry(view.lease.clone()).or_default();
         if tenancy.phase == Phase::NotOurs && view.epoch > tenancy.let_go {
             self.acquire(AcquireRequest {

@@ -86,9 +86,10 @@ impl Postgres {
             sql: include_str!("../../sql/postgres/apply.sql"),
             params: &[&version, &document, &by],
         };
-        let begun = self.database.begin("BEGIN", &[apply]).await?;
+        let lock = step(include_str!("../../sql/postgres/apply_lock.sql"), &[]);
+        let begun = self.database.begin("BEGIN", &[lock, apply]).await?;
         let (transaction, rows) = begun.map_err(|error| self.database.error(&error))?;
-        if rows.first().is_none_or(Vec::is_empty) {
+        if rows.last().is_none_or(Vec::is_empty) {
             transaction.roll_back().await;
             let (now, _) = self.read_definitions().await?;
             return Err(StoreError::Refused(format!(
@@ -108,9 +109,11 @@ impl Postgres {
                     include_str!("../../sql/postgres/apply_subscribe.sql"),
                     &[&names, &hosts, &filters, &next],
                 ),
+                step(include_str!("../../sql/postgres/apply_rehome.sql"), &[]),
             ])
             .await?;
         self.hints.announce(&self.tasks, Topic::Cluster);
+        self.hints.announce(&self.tasks, Topic::Work);
         Ok(base + 1)
     }
 

@@ -16,9 +16,9 @@ use super::tls::Tls;
 use crate::tasks::Tasks;
 use crate::{Options, Result, StoreError};
 
-/// Longest wait for one host to accept a connection. Short beside a lease, so that the next host
-/// of the URL is tried while the lease still lives.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Longest wait for one host to accept a connection. A renewal has half a ttl, 1.5 s by default:
+/// short beside that, so that the next host of the URL is tried while the lease still lives.
+const CONNECT_LIMIT: Duration = Duration::from_millis(700);
 
 /// A dead network is noticed within seconds, at both ends: with the operating system's two hours
 /// the session of a machine that lost its power would keep its locks, and its liveness, as long.

@@ -71,7 +71,9 @@ impl Postgres {
             sql: include_str!("../../sql/postgres/give_back.sql"),
             params: &[&lease, &epoch, &host, &ids],
         };
-        self.database.fenced(fence, &[step]).await?;
+        let lock =
+            Step { sql: include_str!("../../sql/postgres/give_back_lock.sql"), params: &[&lease] };
+        self.database.fenced(fence, &[lock, step]).await?;
         self.hints.announce(&self.tasks, Topic::Work);
         Ok(())
     }

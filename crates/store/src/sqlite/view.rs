@@ -70,6 +70,7 @@ pub(super) fn apply(
         let row = params![port.name.as_str(), port.host.as_str(), port.filter, version];
         run(connection, sql!("apply_subscribe"), row)?;
     }
+    run(connection, sql!("apply_rehome"), [])?;
     transaction.wake(Topic::Cluster);
     transaction.wake(Topic::Work);
     Ok(in_force + 1)

@@ -93,6 +93,7 @@ suite! {
         nothing_is_in_force_at_first
         applied_definitions_are_in_force
         a_stale_base_is_refused
+        waiting_work_goes_where_its_port_goes
     }
     receiving {
         a_published_message_has_a_receipt_and_work

@@ -147,6 +147,34 @@ async fn after_a_restart_owners_have_a_full_ttl_to_renew() {
     assert_eq!(granted.evidence, Evidence::Silent, "its liveness session came back with it");
 }
 
+/// One session of the server crashes, and PostgreSQL ends all others and recovers: it has been up
+/// all the time, but all liveness locks are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_crash_of_a_session_owners_have_a_full_ttl_to_renew() {
+    let Some(server) = testbed::or_skip(Postgres::start()) else { return };
+    server.create_database("store").expect("a database");
+    let url = server.url("store");
+    let ttl = Millis::seconds(8);
+    let (_a, _) = owner(&url, "a", ttl).await;
+    let b = join(&url, "b", ttl).await;
+    let client = raw(&url).await;
+    let crashing = count(&client, "SELECT pg_backend_pid()::bigint").await;
+    // Later than the server's start by more than a ttl, or its start would explain the wait.
+    tokio::time::sleep(ttl.as_duration()).await;
+    let pid = i32::try_from(crashing).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is our server's");
+    let crashed = Instant::now();
+    until("the pool has new connections", async || b.now().await.is_ok()).await;
+    until("presence is known again", async || b.presence().await.is_ok()).await;
+    while crashed.elapsed() < Duration::from_secs(2) {
+        assert_eq!(presence_of(b.as_ref(), "a").await, cluster::Presence::Present);
+        let why = refused(acquire(b.as_ref(), "b", 1, ttl).await);
+        assert!(why.contains("came back"), "{why}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_does_not_answer_is_unavailable_within_the_patience() {
     let Some(server) = testbed::or_skip(Postgres::start()) else { return };

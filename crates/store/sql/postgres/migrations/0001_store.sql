@@ -54,8 +54,10 @@ CREATE TABLE lease_history (
 CREATE INDEX lease_history_at ON lease_history (at);
 
 -- One row for each life of the database server that cannot be told from pg_postmaster_start_time():
--- a standby that was promoted has been up for long, but its lease expiries and locks begin anew.
-CREATE TABLE store_life (
+-- a standby that was promoted has been up for long, but its lease expiries and locks begin anew,
+-- and so do the locks of a server whose sessions were all ended because one of them crashed. An
+-- unlogged table is empty after either.
+CREATE UNLOGGED TABLE store_life (
     timeline text PRIMARY KEY,
     began_at bigint NOT NULL
 );
@@ -85,6 +87,9 @@ $$;
 
 CREATE FUNCTION baton_fence_key(lease text) RETURNS bigint LANGUAGE sql IMMUTABLE
 AS $$ SELECT hashtextextended(lease, 0) $$;
+
+CREATE FUNCTION baton_routes_key() RETURNS bigint LANGUAGE sql IMMUTABLE
+AS $$ SELECT hashtextextended('definitions', 1) $$;
 
 CREATE TABLE definitions (
     version bigint PRIMARY KEY,
@@ -123,6 +128,9 @@ BEGIN
         RAISE EXCEPTION 'stale fence' USING ERRCODE = 'BT001';
     END IF;
     IF routed_by IS NOT NULL THEN
+        -- Shared until the end of the publish; who applies definitions takes it exclusively. So no
+        -- message is committed along old routes once others are in force.
+        PERFORM pg_advisory_xact_lock_shared(baton_routes_key());
         SELECT coalesce(max(version), 0) INTO in_force FROM definitions;
         IF in_force <> routed_by THEN
             RAISE EXCEPTION '%', in_force USING ERRCODE = 'BT002';
