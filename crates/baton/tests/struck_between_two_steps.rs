@@ -26,7 +26,12 @@ const POINTS: [&str; 9] = [
     "deliver_after",
 ];
 
-const ACTIONS: [&str; 3] = ["kill-host", "kill-node", "freeze"];
+/// `freeze-blind`: the zombie does not end itself when its trust ends, and runs on before its node
+/// does, so that nothing but the fence holds it off.
+const ACTIONS: [&str; 4] = ["kill-host", "kill-node", "freeze", "freeze-blind"];
+
+/// So long a blind zombie runs on alone.
+const ALONE_FOR: Duration = Duration::from_millis(400);
 
 /// Blows fall when a point is passed this often: the host is in full swing, and not done.
 const PASS: u32 = 3;
@@ -84,7 +89,9 @@ fn cases() -> Vec<Case> {
                 if on_postgres && point.starts_with("sqlite") {
                     continue;
                 }
-                let partner = partners[cases.len() % partners.len()];
+                // Shifted from point to point, so that each action meets each server.
+                let turn = cases.len() + cases.len() / (2 * ACTIONS.len());
+                let partner = partners[turn % partners.len()];
                 cases.push(Case { point, action, on_postgres, partner });
             }
         }
@@ -99,7 +106,12 @@ fn run(case: Case) -> Result<(), String> {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_baton"));
     demo.args(["demo", "--json", "--ttl", "1s", "--faults", "0", "--files", FILES]);
     demo.arg("--keep").arg(folder.path());
-    demo.env("BATON_BLOW", format!("{} {} {PASS} {}", case.point, case.action, mark.display()));
+    let blind = case.action == "freeze-blind";
+    let action = if blind { "freeze" } else { case.action };
+    demo.env("BATON_BLOW", format!("{} {action} {PASS} {}", case.point, mark.display()));
+    if blind {
+        demo.env("BATON_BLIND", "1");
+    }
     let server = match case.partner {
         Some(kind) => {
             let started = FtpServer::start(kind, FtpOptions::default());
@@ -121,14 +133,14 @@ fn run(case: Case) -> Result<(), String> {
     };
     demo.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let demo = demo.spawn().expect("the demo starts");
-    let thawed = case.action != "freeze" || thaw(&mark);
+    let thawed = action != "freeze" || thaw(&mark, blind);
     let output = demo.wait_with_output().expect("the demo ends");
     drop(server);
     judge(&output, &mark, thawed, stale_receipts(&url))
 }
 
 /// Waits for the blow, and lets the frozen run on when their successor is at work.
-fn thaw(mark: &Path) -> bool {
+fn thaw(mark: &Path, host_first: bool) -> bool {
     let give_up_at = Instant::now() + Duration::from_secs(60);
     let pids = loop {
         match std::fs::read_to_string(mark) {
@@ -138,9 +150,16 @@ fn thaw(mark: &Path) -> bool {
         }
     };
     std::thread::sleep(FROZEN_FOR);
-    for pid in pids.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+    // The node, then the host.
+    let pids = pids.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+    let mut pids: Vec<Pid> = pids.collect();
+    pids.reverse();
+    for pid in pids {
         // Whoever was in its way may have killed it by now.
         let _ = kill_process(pid, Signal::CONT);
+        if host_first {
+            std::thread::sleep(ALONE_FOR);
+        }
     }
     true
 }
