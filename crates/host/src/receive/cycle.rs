@@ -27,9 +27,8 @@ use crate::tasks::Tasks;
 /// Items listed ahead of the chooser: enough to fill one question for receipts.
 const LISTED_AHEAD: usize = 500;
 
-/// Jobs of one poll. A listing is read to its end at once, because a server does not hold a data
-/// connection open for as long as thousands of downloads take; a folder with more to do than this
-/// is listed again when these are done. At some 200 bytes a job that is 4 MB.
+/// Jobs of one poll, some 200 bytes each. A listing is read to its end at once, because no server
+/// holds a data connection open for thousands of downloads; what is left is listed again.
 const JOBS_MAX: usize = 20_000;
 
 /// Downloads that may wait for a commit: one full batch while another is being committed.
@@ -143,7 +142,8 @@ pub(crate) async fn run(
 
 fn start(cycle: &Arc<Cycle>) -> Tasks<Result<Part, Stop>> {
     let (listed_sender, listed) = mpsc::channel(LISTED_AHEAD);
-    let (jobs_sender, jobs) = async_channel::bounded(JOBS_MAX);
+    // The chooser keeps to JOBS_MAX; a bounded channel would make room for all of them at once.
+    let (jobs_sender, jobs) = async_channel::unbounded();
     let (downloaded_sender, downloaded) = mpsc::channel(DOWNLOADED_AHEAD);
     // Without a bound, because the committer must never wait for the workers that wait for it;
     // it holds no more than what was downloaded, and that is bounded.
