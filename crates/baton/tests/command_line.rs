@@ -228,6 +228,7 @@ async fn a_move_is_waited_for_and_tells_why() {
     let mut waiting = site.command("group move partners --to b");
     let waiting = tokio::task::spawn_blocking(move || waiting.output().expect("baton runs"));
     while a.snapshot().await.expect("read").moves == asked_before {
+        assert!(!waiting.is_finished(), "it ended without asking for a move");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     let release = store::Release {

@@ -20,8 +20,9 @@
 //!    the driver looks again after the download and before the release: what changed meanwhile
 //!    is another item, with another identity, and goes back to the begin.
 //!
-//! An open receipt whose item a whole listing, begun after the receipt was read, does not show is
-//! closed: its source is gone, by us before a crash or by somebody else.
+//! An open receipt whose item two whole listings do not show, begun after the receipt was read and
+//! half a minute apart, is closed: its source is gone, by us before a crash or by somebody else.
+//! One listing is not believed: a folder whose disk is not mounted yet is empty too.
 //!
 //! With `after_receive: keep` nothing is released: the receipt stays open for as long as the item
 //! is listed, and an open receipt means "had it". (Who changes a location from `keep` to `delete`
@@ -32,7 +33,7 @@
 //! the item is downloaded, its identity is made from the content, and the same table is asked
 //! again with what is known then. Two items of the same path and the same content cannot be told
 //! apart by anybody; the location says `at-least-once` with that reason. Nor can a look-alike be
-//! that the partner puts there after our removal and a crash, but before the next listing: same
+//! that the partner puts there after our removal and a crash, but before those listings: same
 //! path, size and time, and the receipt still open (a test below shows this gap to be the only
 //! one). And no store can stop a request that an owner sent while it still was the owner: hence
 //! rule 4 of the design, an owner lets go by itself before the lease can pass on.

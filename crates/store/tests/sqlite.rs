@@ -119,7 +119,9 @@ impl Helper {
                 thread.and_then(|thread| std::fs::read_to_string(thread.path().join("stat")));
             stat.is_ok_and(|stat| stat.contains(") T "))
         };
+        let give_up_at = Instant::now() + Duration::from_secs(10);
         while !std::fs::read_dir(&threads).expect("it lives").all(is_stopped) {
+            assert!(Instant::now() < give_up_at, "it does not stop; has it ended?");
             std::thread::yield_now();
         }
     }
