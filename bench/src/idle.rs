@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
+use crate::processor::ran_ns;
 use crate::rig::{Engine, Rig};
 
 /// After this much time everything that happens at the start is over.
@@ -54,18 +55,6 @@ pub fn measure(engine: Engine, seconds: u32) -> Result<()> {
 
 fn mib(kib: u64) -> f64 {
     (kib as f64 / 102.4).round() / 10.0
-}
-
-/// Nanoseconds that the threads of a process have run so far: counted by the scheduler, where the
-/// fields of `stat` are sampled a hundred times a second and miss what is short.
-fn ran_ns(pid: i32) -> Result<u64> {
-    let mut sum = 0;
-    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread of the pool may have ended since.
-        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
-        sum += text.split_whitespace().next().context("a short schedstat")?.parse::<u64>()?;
-    }
-    Ok(sum)
 }
 
 fn pss_kib(pid: i32) -> Result<u64> {

@@ -6,13 +6,16 @@
 
 mod bare_postgres;
 mod bare_sqlite;
+mod failover;
 mod files;
 mod gaps;
 mod idle;
 mod large;
 mod messages;
 mod processes;
+mod processor;
 mod rig;
+mod scale;
 
 use clap::{Parser, Subcommand};
 
@@ -65,6 +68,33 @@ enum Figure {
         #[arg(long, default_value_t = 30)]
         seconds: u32,
     },
+    /// The same faults for Baton and for Pacemaker, whose cluster is started in namespaces (root).
+    Failover {
+        /// Faults of each kind.
+        #[arg(long, default_value_t = 5)]
+        runs: u32,
+        /// Which settings: all, `defaults` or `tuned`.
+        #[arg(long)]
+        settings: Option<failover::Setting>,
+        /// Time between two looks at the resource by the tuned Pacemaker, in milliseconds.
+        #[arg(long, default_value_t = 1000)]
+        monitor_ms: u32,
+        /// Which faults; all if none is named.
+        #[arg(long)]
+        fault: Vec<failover::Fault>,
+    },
+    /// What a large cluster costs: the planner, and the store under idle nodes (PostgreSQL).
+    Scale(scale::Scale),
+    /// The active instance of `failover`: writes lines until it is killed.
+    #[command(hide = true)]
+    Active {
+        /// The file.
+        #[arg(long)]
+        sink: std::path::PathBuf,
+        /// On which node.
+        #[arg(long)]
+        node: String,
+    },
     /// One of the processes of `processes`.
     #[command(hide = true)]
     PublishAs {
@@ -82,6 +112,11 @@ fn main() -> anyhow::Result<()> {
         Figure::Messages => messages::measure(arguments.store),
         Figure::Processes => processes::measure(arguments.store),
         Figure::Idle { seconds } => idle::measure(arguments.store, seconds),
+        Figure::Failover { runs, settings, monitor_ms, fault } => {
+            failover::measure(runs, settings, monitor_ms, &fault)
+        }
+        Figure::Active { sink, node } => failover::be_active(&sink, &node),
+        Figure::Scale(what) => scale::measure(&what),
         Figure::PublishAs { place, name } => processes::publish_as(&place, &name),
         Figure::Files { files, bytes, runs } => files::measure(arguments.store, files, bytes, runs),
         Figure::Large { mib, kill_at_half } => large::measure(arguments.store, mib, kill_at_half),

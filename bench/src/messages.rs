@@ -120,6 +120,8 @@ pub async fn own(store: &dyn Store, node: &str, group: &str) -> Fence {
         seen_epoch: seen.map_or(Epoch(0), |view| view.epoch),
         cause: Cause::Start,
         reason: "a bench".into(),
+        resource: None,
+        external: false,
     };
     match store.acquire(&node, &request, TTL).await.expect("the store answers") {
         Acquired::Granted(granted) => {

@@ -6,13 +6,25 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 
 /// Programs that tests run, and the Debian package that brings each.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: &[(&str, &str)] = &[
     ("initdb", "postgresql"),
     ("psql", "postgresql-client"),
     ("setpriv", "util-linux"),
     ("openssl", "openssl"),
     ("curl", "curl"),
     ("lftp", "lftp"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("iptables", "iptables"),
+    ("pgbouncer", "pgbouncer"),
+    // What resources are tested with; the OCF agents want modprobe, too.
+    ("send_arp", "resource-agents"),
+    ("modprobe", "kmod"),
+    ("ping", "iputils-ping"),
+    ("named", "bind9"),
+    ("nsupdate", "bind9-dnsutils"),
+    ("dbus-daemon", "dbus"),
+    ("systemd", "systemd"),
 ];
 
 /// Installs and fetches what is missing.
@@ -27,8 +39,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
 fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let in_path = std::env::split_paths(&path).any(|folder| folder.join(program).exists());
-    in_path || has_debian_postgres(program)
+    // A user's PATH may lack the administrator's programs.
+    let more = ["/usr/sbin", "/sbin", "/usr/libexec/heartbeat"].map(std::path::PathBuf::from);
+    let mut folders = std::env::split_paths(&path).chain(more);
+    folders.any(|folder| folder.join(program).exists()) || has_debian_postgres(program)
 }
 
 /// Debian keeps `initdb` of each PostgreSQL version out of PATH.

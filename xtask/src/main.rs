@@ -2,6 +2,7 @@
 
 mod deps;
 mod phases;
+mod sim;
 mod test;
 mod tidy;
 
@@ -15,6 +16,13 @@ cargo xtask COMMAND
   test           What CI runs: deps, tidy, format, clippy, every test on real servers.
   test --quick   The part that needs no servers: tidy, format, unit tests.
   ci             As test, and a test that would be skipped fails instead.
+  scenarios [PART]
+                 Play the stories of the simulated cluster (those with PART in their file name)
+                 and compare what happens with what they tell. BLESS=1 writes it anew.
+  sim --seeds N  Search for violations: N simulated clusters, each with faults of its own.
+  sim --seed N   Play one of them again, with its log.
+  sim --mutants  Break the protocol in every way we know; each must be caught.
+                 (--list names them, --mutant NAME breaks it in one way.)
   deps           Install the Debian packages that tests need, and fetch the FTP servers.
   help           This text.
 
@@ -34,6 +42,8 @@ fn main() -> ExitCode {
         ["test", "--quick"] => test::quick(&workspace()),
         ["ci"] => test::full(&workspace(), true),
         ["deps"] => deps::run(),
+        ["scenarios", part @ ..] if part.len() <= 1 => sim::scenarios(&workspace(), part.first()),
+        ["sim", words @ ..] => sim::search(&workspace(), words),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

@@ -149,15 +149,30 @@ pub fn resolve(given: &Given, machine: &str) -> Result<NodeConfig, ConfigError> 
         )));
     }
     let store = given.store.clone().or(file.store).unwrap_or_else(|| STORE_DEFAULT.into());
+    let store = plain_url(store)?;
     Ok(NodeConfig { name, store, ttl, log: file.log })
 }
 
 /// Only the store's URL, for commands that are no node.
 pub fn store_url(given: &Given) -> Result<String, ConfigError> {
-    match &given.store {
-        Some(url) => Ok(url.clone()),
-        None => Ok(read(given.config.as_deref())?.store.unwrap_or_else(|| STORE_DEFAULT.into())),
+    plain_url(match &given.store {
+        Some(url) => url.clone(),
+        None => read(given.config.as_deref())?.store.unwrap_or_else(|| STORE_DEFAULT.into()),
+    })
+}
+
+/// The URL as stores take it: other programs write a file with slashes in front,
+/// `sqlite:///var/lib/baton/baton.db`.
+fn plain_url(url: String) -> Result<String, ConfigError> {
+    let Some(rest) = url.strip_prefix("sqlite://") else { return Ok(url) };
+    let path = rest.trim_start_matches('/');
+    if !rest.starts_with('/') || path.is_empty() {
+        return Err(ConfigError::Setting(format!(
+            "the store {url:?} names a machine, but SQLite has files only: write \
+             sqlite:/var/lib/baton/baton.db, or sqlite:baton.db for one in this folder"
+        )));
     }
+    Ok(format!("sqlite:/{path}"))
 }
 
 fn read(given: Option<&Path>) -> Result<NodeFile, ConfigError> {
@@ -199,6 +214,22 @@ mod tests {
         let config = resolve(&given, "machine").expect("config");
         assert_eq!(config.name.as_str(), "machine");
         assert_eq!((config.store.as_str(), config.ttl), (STORE_DEFAULT, Millis::seconds(3)));
+    }
+
+    #[test]
+    fn a_file_may_have_slashes_in_front() {
+        for (url, plain) in [
+            ("sqlite:///var/x.db", Some("sqlite:/var/x.db")),
+            ("sqlite:////var/x.db", Some("sqlite:/var/x.db")),
+            ("sqlite:x.db", Some("sqlite:x.db")),
+            ("postgresql://u@h/d", Some("postgresql://u@h/d")),
+            ("sqlite://var/x.db", None),
+            ("sqlite://", None),
+            ("sqlite:///", None),
+        ] {
+            let given = Given { store: Some(url.into()), ..Given::default() };
+            assert_eq!(store_url(&given).ok().as_deref(), plain, "{url}");
+        }
     }
 
     #[test]

@@ -5,8 +5,11 @@
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod drill;
 mod log;
 pub mod machines;
+pub mod proof;
 pub mod render;
 pub mod serve;
+mod watch;
 pub mod yaml;

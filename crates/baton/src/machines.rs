@@ -1,5 +1,6 @@
 //! Machines for the demo, tests and figures: each is a `baton node` process with its hosts.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -63,13 +64,8 @@ impl Machine {
     /// The processes of the node's hosts, with the host's name.
     fn hosts(&self) -> Vec<(Pid, String)> {
         let Some(node) = self.pid() else { return Vec::new() };
-        let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
-        processes
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-            .filter(|pid| parent_of(*pid) == Some(node.as_raw_nonzero().get()))
-            .filter_map(|pid| Some((Pid::from_raw(pid)?, host_name(pid)?)))
-            .collect()
+        let children = children_of(node.as_raw_nonzero().get()).into_iter();
+        children.filter_map(|pid| Some((pid, host_name(pid.as_raw_nonzero().get())?))).collect()
     }
 
     /// Kills the process of one host.
@@ -142,6 +138,42 @@ impl Machine {
     }
 }
 
+/// The processes that are this node on this machine: parents of a host instance that was started
+/// for a node of this name. Several, if several clusters have one of this name here.
+pub fn node_processes(node: &str) -> BTreeSet<i32> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return BTreeSet::new() };
+    processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| argument(*pid, "--node").as_deref() == Some(node))
+        .filter_map(parent_of)
+        .filter(|pid| is_node(*pid))
+        .collect()
+}
+
+/// The children of a process.
+pub fn children_of(parent: i32) -> Vec<Pid> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| parent_of(*pid) == Some(parent))
+        .filter_map(Pid::from_raw)
+        .collect()
+}
+
+/// The process of a host, of a node's process.
+pub fn host_process(node: i32, host: &str) -> Option<Pid> {
+    let mut children = children_of(node).into_iter();
+    children.find(|pid| host_name(pid.as_raw_nonzero().get()).as_deref() == Some(host))
+}
+
+/// Whether a process was started as `baton node`.
+fn is_node(pid: i32) -> bool {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments.split(|byte| *byte == 0).any(|argument| argument == b"node")
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
         let _ = self.kill();
@@ -162,8 +194,13 @@ fn parent_of(pid: i32) -> Option<i32> {
 }
 
 fn host_name(pid: i32) -> Option<String> {
+    argument(pid, "--host")
+}
+
+/// What stands behind this word in the command line of a process.
+fn argument(pid: i32, word: &str) -> Option<String> {
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let arguments: Vec<_> = arguments.split(|byte| *byte == 0).collect();
-    let place = arguments.iter().position(|argument| *argument == b"--host")?;
-    String::from_utf8(arguments.get(place + 1)?.to_vec()).ok()
+    let mut arguments = arguments.split(|byte| *byte == 0);
+    arguments.find(|argument| *argument == word.as_bytes())?;
+    String::from_utf8(arguments.next()?.to_vec()).ok()
 }

@@ -2,6 +2,11 @@
 
 pub mod body;
 pub mod diff;
+pub mod event;
+pub mod failover;
+pub mod group;
+pub mod node;
+pub mod policy;
 pub mod status;
 pub mod table;
 pub mod work;

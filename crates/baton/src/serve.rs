@@ -1,7 +1,8 @@
 //! Starts a node, or a host instance, and sees to its end.
 //!
 //! `baton node` comes here with its settings and goes on in `node::run`; the hosts that it starts
-//! come here too, as `baton host`, and go on in `host::run`.
+//! come here too, as `baton host`, and go on in `host::run`; the monitors of other resources, as
+//! `baton monitor`, in `resources::run`.
 
 use std::process::ExitCode;
 
@@ -92,6 +93,29 @@ pub fn host_instance() -> Result<ExitCode> {
         .build()?;
     let ended = runtime.block_on(host::run(protocols));
     // What still runs has no one to report to; the process does not wait for it.
+    runtime.shutdown_background();
+    ended?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `baton monitor`. What it drives is said over its socket; the arguments are for those who list
+/// processes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MonitorArgs {
+    /// The resource.
+    #[arg(long, value_name = "NAME")]
+    pub resource: Option<String>,
+    /// The node.
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+}
+
+/// Runs the monitor of a resource, as a child of a node.
+pub fn resource_monitor() -> Result<ExitCode> {
+    crate::log::start_as_told()?;
+    // One thread, the first: the kernel ends what a thread has started when that thread ends.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(resources::run());
     runtime.shutdown_background();
     ended?;
     Ok(ExitCode::SUCCESS)

@@ -23,6 +23,7 @@ use model::Definitions;
 use serde::de::DeserializeOwned;
 
 use diagnostic::{Diagnostic, Source};
+pub use secret::{is_secret, masked};
 use tree::{Kind, Node, Span};
 
 /// Largest file in bytes: ten thousand ports fit, and a file by mistake does not fill the memory.
@@ -327,11 +328,20 @@ fn limited(name: &str, file: impl std::io::Read) -> Result<String, Invalid> {
             "{name} is larger than {most} MiB; split it into several files of one folder"
         )));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        sentence(format!("{name} is not UTF-8 (byte {at}); save it as UTF-8"))
-    })?;
+    let text = String::from_utf8(bytes).map_err(|error| not_utf8(name, &error))?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// Shows the first byte that is no UTF-8 in its line.
+fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Invalid {
+    let (bytes, start) = (error.as_bytes(), error.utf8_error().valid_up_to());
+    let byte = bytes.get(start).copied().unwrap_or_default();
+    let mut source = source(name.to_owned(), String::from_utf8_lossy(bytes).into_owned());
+    source.secrets = secret::secrets(&source.text, None);
+    let span = Span { file: 0, start, bytes: char::REPLACEMENT_CHARACTER.len_utf8() };
+    let found = Diagnostic::new(Some(span), format!("this byte (0x{byte:02x}) is not UTF-8"))
+        .help("save the file as UTF-8; a file in Latin-1: `iconv -f latin1 -t utf-8 FILE`");
+    Invalid { rendered: diagnostic::render_all(&[source], &[found]) }
 }
 
 fn unreadable(name: &str, error: &std::io::Error) -> Invalid {

@@ -1,105 +1,24 @@
 //! The command line as operators meet it: the real program, a real store, texts and exit codes.
 
-use std::process::{Command, Output};
-use std::sync::Arc;
+mod site;
 
-use cluster::AcquireRequest;
-use model::{Cause, Context, Epoch, LeaseName, MessageId, Millis, NodeName};
-use store::{
-    Acquired, Body, Fence, FenceToken, NewMessage, NodeFacts, Options, PublishBatch, Route, Store,
-};
+use model::{Cause, Context, Epoch, MessageId, Millis};
+use store::{Body, Fence, NewMessage, NodeFacts, PublishBatch, Route, Store};
 
-const DEFINITIONS: &str = "
-groups:
-  - {name: partners, possible_owners: [a, b]}
-hosts:
-  - {name: receive, group: partners}
-  - {name: send}
-receive_ports:
-  - name: orders
-    locations:
-      - name: orders-ftp
-        host: receive
-        transport: {ftp: {server: ftp.example, user: u, password: hunter2}}
-send_ports:
-  - name: archive
-    host: send
-    filter: Kind == 'order'
-    transport: {file: {folder: /out}}
-";
-
-struct Site {
-    folder: tempfile::TempDir,
-}
-
-impl Site {
-    fn new() -> Site {
-        Site { folder: tempfile::tempdir().expect("folder") }
-    }
-
-    fn url(&self) -> String {
-        format!("sqlite:{}", self.folder.path().join("baton.db").display())
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.folder.path().join(name), text).expect("file");
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
-        command
-            .args(line.split_whitespace())
-            .current_dir(self.folder.path())
-            .env_remove("BATON_CONFIG")
-            .env("BATON_STORE", self.url())
-            .env("COLUMNS", "80");
-        command
-    }
-
-    /// Runs a line: exit code, standard output, standard error.
-    #[track_caller]
-    fn run(&self, line: &str, code: i32) -> (String, String) {
-        let output: Output = self.command(line).output().expect("baton runs");
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
-        let (out, err) = (text(&output.stdout), text(&output.stderr));
-        assert_eq!(output.status.code(), Some(code), "baton {line}\n{out}{err}");
-        (out, err)
-    }
-
-    async fn store(&self) -> Arc<dyn Store> {
-        store::open(&Options::new(self.url(), "test")).await.expect("store")
-    }
-}
-
-fn name(text: &str) -> NodeName {
-    text.parse().expect("name")
-}
-
-async fn acquire(store: &dyn Store, node: &str, lease: &str, seen: u64, reason: &str) -> Fence {
-    let lease: LeaseName = lease.parse().expect("lease");
-    let request = AcquireRequest {
-        lease: lease.clone(),
-        seen_epoch: Epoch(seen),
-        cause: Cause::Start,
-        reason: reason.into(),
-    };
-    let taken = store.acquire(&name(node), &request, Millis::minutes(5)).await.expect("answer");
-    let Acquired::Granted(granted) = taken else { panic!("{taken:?}") };
-    let token = FenceToken { lease, epoch: granted.epoch, holder: name(node) };
-    store.fence(&token).await.expect("fence")
-}
+use site::{DEFINITIONS, Site, acquire, name};
 
 #[test]
 fn definitions_are_checked_compared_and_applied() {
     let site = Site::new();
     site.write("d.yaml", DEFINITIONS);
     let (out, _) = site.run("check d.yaml", 0);
-    assert_eq!(out, "good: 1 group, 2 hosts, 1 receive location, 1 send port\n");
+    assert_eq!(out, "good: 1 group, 2 hosts, 0 resources, 1 receive location, 1 send port\n");
     let (_, err) = site.run("status", 3);
     assert!(err.starts_with("error: there is no store "), "{err}");
     let (out, _) = site.run("apply d.yaml --what-if", 0);
-    assert!(out.starts_with("+ group partners\n+ host receive\n"), "{out}");
+    assert!(out.contains("without --what-if it is made\n+ group partners\n"), "{out}");
     assert!(out.ends_with("nothing was changed, version 0 is in force (--what-if)\n"), "{out}");
+    assert!(!site.folder.path().join("baton.db").exists());
     let (out, _) = site.run("apply d.yaml", 0);
     assert!(out.ends_with("version 1 is in force\n"), "{out}");
     assert_eq!(site.run("diff d.yaml", 0).0, "no difference to version 1\n");
@@ -143,6 +62,17 @@ fn what_cannot_be_is_said_with_its_number() {
     assert!(site.run("--store nonsense status", 3).1.contains("is not the URL of a store"));
     assert!(site.run("apply /nowhere.yaml", 3).1.contains("No such file"));
     site.run("frobnicate", 2);
+    let (_, err) = site.run("-o json frobnicate", 2);
+    let failure: serde_json::Value = serde_json::from_str(&err).expect("JSON");
+    assert_eq!(failure["exit_code"], 2);
+    let (_, err) = site.run("status -o json", 3);
+    let failure: serde_json::Value = serde_json::from_str(&err).expect("JSON");
+    assert_eq!(failure["exit_code"], 3);
+    assert!(failure["error"].as_str().expect("text").starts_with("there is no store "), "{err}");
+    assert!(site.run("--store sqlite://x.db status", 3).1.contains("sqlite:baton.db"));
+    assert!(
+        site.run("--store sqlite:///nowhere/x.db status", 3).1.contains("no store /nowhere/x.db")
+    );
     assert!(site.run("--config /nowhere.yaml check x", 3).1.contains("cannot be read"));
 }
 
@@ -214,6 +144,7 @@ async fn a_move_is_waited_for_and_tells_why() {
     let a = site.store().await;
     a.join(&name("a"), &NodeFacts::default(), Millis::minutes(5)).await.expect("joined");
     acquire(a.as_ref(), "a", "group/partners", 0, "nobody had it").await;
+    assert!(site.run("group move partners", 3).1.contains("no other one has joined"));
     assert!(site.run("group move partners --to b", 3).1.contains("there is no node \"b\""));
     assert!(site.run("group move partners --to a", 0).0.contains("is there already"));
     let b = site.store().await;
@@ -237,6 +168,7 @@ async fn a_move_is_waited_for_and_tells_why() {
         cause: Cause::Move,
         reason: "an operator moves it to b".into(),
         offered_to: Some(name("b")),
+        resource: None,
     };
     a.release(&name("a"), &release).await.expect("released");
     acquire(b.as_ref(), "b", "group/partners", 1, "it was offered to b").await;

@@ -1,14 +1,22 @@
 //! The life of one node: events in, effects out. No clock, no store, no process in here.
 
 mod children;
+mod dependencies;
 mod leases;
 mod life;
 mod offline;
+mod reports;
 mod snapshots;
+mod watch;
 
-use model::{BootTime, Cause, Epoch, Evidence, GroupName, HostName, LeaseName, Millis, NodeName};
+use model::{
+    BootTime, Cause, Epoch, EventId, Evidence, FailureReach, GroupName, LeaseName, Millis,
+    NodeName, ResourceName,
+};
 
-use crate::Snapshot;
+use model::definition::ResourceSpec;
+
+use crate::{ResourceReport, Snapshot};
 
 pub use children::ChildState;
 pub use leases::{LetGo, Phase, Retry};
@@ -46,16 +54,22 @@ pub enum Event {
         /// Whether the store has it on record.
         ok: bool,
     },
-    /// The child process of a host is up as a warm standby: it may be activated.
-    InstanceReady(HostName),
-    /// The host works under this epoch.
-    InstanceActive(HostName, Epoch),
-    /// The host has stopped working: everything it had begun has returned.
-    InstanceInactive(HostName, Epoch),
-    /// The host's child process made progress.
-    Progress(HostName),
-    /// The host's child process is gone, reaped by us.
-    InstanceExited(HostName, Exit),
+    /// The child process of a resource is up as a warm standby: it may be activated.
+    InstanceReady(ResourceName),
+    /// It works under this epoch.
+    InstanceActive(ResourceName, Epoch),
+    /// It has stopped working: everything it had begun has returned.
+    InstanceInactive(ResourceName, Epoch),
+    /// The resource's child process made progress.
+    Progress(ResourceName),
+    /// The resource cannot be stopped, as the sentence says; it goes on trying.
+    Stuck(ResourceName, String),
+    /// The resource works, but poorly, as the sentence says.
+    Degraded(ResourceName, String),
+    /// Its child process is gone, reaped by us.
+    InstanceExited(ResourceName, Exit),
+    /// The store did not take the reports of these: they are made again.
+    ReportLost(Vec<ResourceName>),
     /// An instant asked for by [`Effect::WakeAt`] has come.
     Tick,
     /// The node was asked to stop: drain, release, exit.
@@ -81,7 +95,10 @@ pub enum Exit {
     /// Its trust in its lease had run out, so it ended itself.
     TrustEnded,
     /// Anything else; the sentence says what (signal 9, exit code 3, panicked).
-    Failed(String),
+    Failed(String, FailureReach),
+    /// It died without having cleaned up (by a signal): what a monitor drove may still be up. The
+    /// sentence says how.
+    Crashed(String),
 }
 
 /// Something that a node must do. The shell starts each as a task whose end is another event.
@@ -103,6 +120,8 @@ pub enum Effect {
         reason: String,
         /// The successor we chose, if any.
         offered_to: Option<NodeName>,
+        /// The resource whose failure it follows, if it follows one.
+        resource: Option<ResourceName>,
     },
     /// Vacate the instance lease of a dead node, by the same evidence as a takeover, so that the
     /// work it held is free.
@@ -118,12 +137,17 @@ pub enum Effect {
     DropMove(GroupName),
     /// From now on renew exactly these (besides the node's own lease).
     Renew(Vec<(LeaseName, Epoch)>),
-    /// Start the child process of a host as a warm standby.
-    Spawn(HostName),
+    /// Start the child process of a resource as a warm standby.
+    Spawn {
+        /// Which member.
+        resource: ResourceName,
+        /// What it is; none for a host, which reads the definitions itself.
+        spec: Option<Box<ResourceSpec>>,
+    },
     /// Let a warm standby work under a lease.
     Activate {
-        /// Which host.
-        host: HostName,
+        /// Which member.
+        resource: ResourceName,
         /// Under which lease.
         lease: LeaseName,
         /// And epoch.
@@ -131,24 +155,26 @@ pub enum Effect {
         /// When its trust ends unless it is extended.
         trust_until: BootTime,
     },
-    /// Extend the trust of a working host.
+    /// Extend the trust of what works.
     Trust {
-        /// Which host.
-        host: HostName,
+        /// Which member.
+        resource: ResourceName,
         /// When its trust ends unless it is extended again.
         trust_until: BootTime,
     },
-    /// Let a host finish what it has begun, and stop; what is not finished in time is given up.
+    /// Let it finish what it has begun, and stop; what is not finished in time is given up.
     Deactivate {
-        /// Which host.
-        host: HostName,
+        /// Which member.
+        resource: ResourceName,
         /// How long it may take.
         within: Millis,
     },
-    /// Kill the child process of a host.
-    Kill(HostName),
+    /// Kill the child process of a resource.
+    Kill(ResourceName),
     /// Ask for [`Event::Tick`] at this instant at the latest (each one replaces the one before).
     WakeAt(BootTime),
+    /// Tell the cluster what became of our resources: only what changed.
+    Report(Vec<ResourceReport>),
     /// Tell the operator.
     Say(Reason),
     /// Everything is let go: the node's process may end.
@@ -167,6 +193,11 @@ pub struct AcquireRequest {
     pub cause: Cause,
     /// The same as a sentence.
     pub reason: String,
+    /// The resource whose failure it follows, if it follows one.
+    pub resource: Option<ResourceName>,
+    /// It has effects that the store's fence does not hold back: a connection that is gone is not
+    /// evidence enough, its holder's lease must have run out too.
+    pub external: bool,
 }
 
 /// Why something was decided: a subject and a sentence. Log, command line and tests show the same.
@@ -176,6 +207,8 @@ pub struct Reason {
     pub subject: String,
     /// The sentence.
     pub sentence: String,
+    /// The operator event that it is, if it is one.
+    pub event: Option<EventId>,
 }
 
 /// The timing of a node, the same on each node of a cluster.

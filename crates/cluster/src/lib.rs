@@ -21,8 +21,10 @@ pub mod agent;
 pub mod explain;
 pub mod placement;
 pub mod plan;
+pub mod quarantine;
 pub mod restart;
 pub mod snapshot;
+pub mod survey;
 
 pub use agent::{
     AcquireOutcome, AcquireRequest, Agent, ChildState, Effect, Event, Exit, LetGo, Phase, Reason,
@@ -30,4 +32,7 @@ pub use agent::{
 };
 pub use explain::why;
 pub use plan::{Plan, Step, TakeOffline, plan};
-pub use snapshot::{HISTORY_KEPT, LeaseView, MoveRequest, NodeView, Presence, Snapshot, Tenure};
+pub use snapshot::{
+    Duty, GroupOrder, HISTORY_KEPT, LeaseView, MoveRequest, NodeOrder, NodeView, Presence,
+    ResourceReport, ResumeFailback, Snapshot, Tenure,
+};

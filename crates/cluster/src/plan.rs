@@ -3,11 +3,14 @@
 //! Every node computes the same placement, so one of them finds that it is the one to act; when
 //! two act all the same, the store's compare-and-set on the epoch they saw lets one of them win.
 
-use model::definition::Group;
+use model::definition::{Failback, Group};
 use model::{Cause, Epoch, GroupName, HostName, LeaseName, Millis, NodeName, Timestamp};
+use std::cmp::Reverse;
 
-use crate::placement::{self, Standing, names};
-use crate::{AcquireRequest, LeaseView, MoveRequest, Presence, Snapshot};
+use crate::placement::{self, Coming, From, Standing, names};
+use crate::quarantine;
+use crate::survey::Survey;
+use crate::{AcquireRequest, Duty, LeaseView, MoveRequest, ResumeFailback, Snapshot};
 
 /// How long each candidate in the row is left alone with a group before the next one tries too.
 ///
@@ -18,6 +21,10 @@ pub const RANK_GRACE: Millis = Millis::seconds(1);
 /// How long a move that cannot be done at once stays wanted. A person asked for it and looks on;
 /// later than this it would come as a surprise.
 pub const MOVE_WANTED: Millis = Millis::minutes(1);
+
+/// How long a node must have been up before groups fail back to it: its standbys come up first, and
+/// one that dies at once gets nothing.
+pub const FAILBACK_SETTLE: Millis = Millis::seconds(5);
 
 /// What a node should do about leases now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,11 +86,20 @@ pub struct TakeOffline {
 
 /// What `me` should do about leases now.
 pub fn plan(snapshot: &Snapshot, me: &NodeName) -> Plan {
-    let mut planner = Planner { snapshot, me, plan: Plan::default() };
+    let mut planner = Planner {
+        snapshot,
+        survey: Survey::of(snapshot),
+        me,
+        plan: Plan::default(),
+        coming: Coming::new(),
+        drains: None,
+    };
     if !snapshot.is_alive(me) {
         return planner.plan;
     }
-    for group in &snapshot.definitions.groups {
+    let mut groups: Vec<&Group> = snapshot.definitions.groups.iter().collect();
+    groups.sort_by_key(|group| Reverse(group.priority));
+    for group in groups {
         planner.group(group);
     }
     for host in snapshot.definitions.hosts.iter().filter(|host| host.group.is_none()) {
@@ -119,8 +135,14 @@ pub fn grace(rank: usize) -> Millis {
 
 struct Planner<'a> {
     snapshot: &'a Snapshot,
+    survey: Survey<'a>,
     me: &'a NodeName,
     plan: Plan,
+    /// Which groups are on their way to each node by this plan, so that they are shared out and
+    /// avoid one another.
+    coming: Coming,
+    /// The priority of the groups that leave this node now; those below it leave after them.
+    drains: Option<model::definition::Priority>,
 }
 
 /// A lease that somebody should take.
@@ -130,29 +152,43 @@ struct Opening<'a> {
     cause: Cause,
     because: String,
     candidates: Vec<&'a NodeName>,
-    /// Since when it is free for certain; none when the store does not tell.
+    /// Since when it is free for certain; none when the store does not tell, and the agent counts
+    /// from when it saw it first.
     since: Option<Timestamp>,
 }
 
 impl<'a> Planner<'a> {
-    fn group(&mut self, group: &Group) {
+    fn group(&mut self, group: &'a Group) {
         let lease = LeaseName::Group(group.name.clone());
-        match Standing::of(self.snapshot, &lease) {
-            Standing::Never => self.contend(Opening {
-                lease,
-                seen_epoch: Epoch(0),
-                cause: Cause::Start,
-                because: "nobody ever had it".to_owned(),
-                candidates: placement::candidates(self.snapshot, group, None),
-                since: None,
-            }),
+        let standing = self.survey.standing(&lease);
+        if !placement::is_wanted_online(self.snapshot, group) {
+            if let Standing::Held(view, holder) = standing
+                && holder == self.me
+            {
+                self.take_down(group, view);
+            }
+            return; // What a lost owner left is buried by `lease`.
+        }
+        match standing {
+            Standing::Never => {
+                let candidates = self.starters(group);
+                self.contend(Opening {
+                    lease,
+                    seen_epoch: Epoch(0),
+                    cause: Cause::Start,
+                    because: "nobody ever had it".to_owned(),
+                    candidates,
+                    since: None,
+                });
+            }
             Standing::Vacant(view) => self.vacant(group, view),
             Standing::Held(view, holder) if holder == self.me => self.mine(group, view),
             // What became of our own lease is the agent's matter: it knows what runs under it.
             Standing::Orphaned(_, holder, _) if holder == self.me => {}
             Standing::Held(..) => {}
             Standing::Orphaned(view, holder, because) => {
-                let mut candidates = placement::candidates(self.snapshot, group, Some(holder));
+                let from = From::Shared(holder);
+                let mut candidates = self.survey.candidates(group, from, &self.coming);
                 candidates.retain(|node| *node != holder);
                 self.contend(Opening {
                     lease,
@@ -166,20 +202,80 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// An operator wants it offline.
+    fn take_down(&mut self, group: &Group, view: &LeaseView) {
+        let order = self.snapshot.group_order(&group.name);
+        let by = order.map_or("its priority", |order| order.by.as_str());
+        self.plan.steps.push(Step::TakeOffline(TakeOffline {
+            lease: view.lease.clone(),
+            epoch: view.epoch,
+            cause: Cause::Stop,
+            offered_to: None,
+            asked_at: None,
+            reason: format!("{by} wants it offline"),
+        }));
+    }
+
+    /// Who may start a group that nobody hands over: its default owner first; nobody while it
+    /// waits for other groups.
+    fn starters(&mut self, group: &Group) -> Vec<&'a NodeName> {
+        if let Some(at) = self.waits_for_groups(group) {
+            if let Some(at) = at {
+                self.wake(at);
+            }
+            return Vec::new();
+        }
+        let mut candidates = self.survey.candidates(group, From::Start, &self.coming);
+        if let Some(first) = &group.default_owner
+            && let Some(place) = candidates.iter().position(|node| *node == first)
+        {
+            candidates[..=place].rotate_right(1);
+        }
+        candidates
+    }
+
+    /// Whether a group must not start yet, because one that it comes after is not online or not
+    /// for long enough; then with the moment at which it will be, if that is known.
+    fn waits_for_groups(&self, group: &Group) -> Option<Option<Timestamp>> {
+        let mut latest = None;
+        for name in &group.after {
+            let Some(before) = self.snapshot.definitions.group(name) else { continue };
+            let Some(since) = placement::online_since(self.snapshot, before) else {
+                return Some(None);
+            };
+            let at = since.after(group.start_delay);
+            if at > self.snapshot.now {
+                latest = latest.max(Some(at));
+            }
+        }
+        latest.map(Some)
+    }
+
     /// A group that its last owner let go: first whom it was offered to, then those after the last
     /// owner. Let go for nobody, it starts at the top of its list.
     fn vacant(&mut self, group: &Group, view: &'a LeaseView) {
-        let handed_over = view.offered_to.is_some() || view.cause == Cause::Failover;
+        let failed = matches!(view.cause, Cause::Failover | Cause::Banned);
+        let handed_over = view.offered_to.is_some() || failed;
         let before = self.snapshot.owner_before(&view.lease).filter(|_| handed_over);
-        let mut candidates = placement::candidates(self.snapshot, group, before);
+        let mut candidates = match before {
+            Some(before) if failed => {
+                self.survey.candidates(group, From::After(before), &Coming::new())
+            }
+            Some(before) => self.survey.candidates(group, From::Shared(before), &self.coming),
+            None => self.starters(group),
+        };
         if let Some(offered_to) = &view.offered_to
             && let Some(place) = candidates.iter().position(|node| *node == offered_to)
         {
             candidates[..=place].rotate_right(1);
         }
-        let because = match before {
-            Some(before) => format!("{before} let it go: {}", view.reason),
-            None => format!("it is vacant: {}", view.reason),
+        let order = self.snapshot.group_order(&group.name);
+        let because = match (before, order) {
+            (Some(before), _) => format!("{before} let it go: {}", view.reason),
+            (None, Some(order)) if view.cause == Cause::Stop => {
+                format!("{} wants it online", order.by)
+            }
+            (None, _) => format!("it is vacant: {}", view.reason),
         };
         self.contend(Opening {
             lease: view.lease.clone(),
@@ -187,11 +283,26 @@ impl<'a> Planner<'a> {
             cause: if handed_over { view.cause } else { Cause::Start },
             because,
             candidates,
-            since: Some(view.changed_at),
+            since: Some(self.free_since(group, view)),
         });
     }
 
+    /// Since when somebody should take a vacant group: it may have waited for an operator, or for
+    /// other groups.
+    fn free_since(&self, group: &Group, view: &LeaseView) -> Timestamp {
+        let asked = self.snapshot.group_order(&group.name).map(|order| order.at);
+        let before = group.after.iter().filter_map(|name| self.snapshot.definitions.group(name));
+        let before = before
+            .filter_map(|before| placement::online_since(self.snapshot, before))
+            .map(|since| since.after(group.start_delay));
+        before.chain(asked).fold(view.changed_at, Timestamp::max)
+    }
+
     fn contend(&mut self, opening: Opening<'_>) {
+        if let (Some(first), LeaseName::Group(group)) = (opening.candidates.first(), &opening.lease)
+        {
+            self.coming.entry((*first).clone()).or_default().push(group.clone());
+        }
         let Some(rank) = opening.candidates.iter().position(|node| *node == self.me) else {
             return;
         };
@@ -199,9 +310,8 @@ impl<'a> Planner<'a> {
         let reason = if rank == 0 {
             format!("{}; {} is first of {row}", opening.because, self.me)
         } else {
-            let Some(since) = opening.since else { return };
-            let mine_at = since.after(grace(rank));
-            if mine_at > self.snapshot.now {
+            let mine_at = opening.since.map(|since| since.after(grace(rank)));
+            if let Some(mine_at) = mine_at.filter(|at| *at > self.snapshot.now) {
                 self.wake(mine_at);
                 return;
             }
@@ -209,19 +319,144 @@ impl<'a> Planner<'a> {
             format!("{}; {before} did not take it in time, {} is next", opening.because, self.me)
         };
         let Opening { lease, seen_epoch, cause, .. } = opening;
-        let request = AcquireRequest { lease, seen_epoch, cause, reason };
+        let external = self.survey.is_external(&lease);
+        let request = AcquireRequest { lease, seen_epoch, cause, reason, resource: None, external };
         self.plan.steps.push(Step::Acquire { request, rank });
     }
 
-    /// A group of ours: it stays, unless an operator asked for a move.
+    /// A group of ours: it stays, unless an operator asked for a move, the node is drained, or it
+    /// goes back to a better one.
     fn mine(&mut self, group: &Group, view: &LeaseView) {
         if !placement::may_own(self.snapshot, group, self.me) {
             return; // `unwanted` lets it go.
         }
-        let mut moves = self.snapshot.moves.iter();
-        let Some(request) = moves.find(|request| request.group == group.name) else {
-            return;
+        let snapshot = self.snapshot;
+        if let Some(request) = snapshot.moves.iter().find(|wish| wish.group == group.name) {
+            return self.asked_to_move(group, view, request);
+        }
+        let duty = snapshot.node_order(self.me).map_or(Duty::Active, |order| order.duty);
+        let leaves = match duty {
+            Duty::Draining => self.drained(group),
+            Duty::Active | Duty::Paused => self.goes_back(group, view),
         };
+        if let Some((to, cause, reason)) = leaves {
+            self.plan.steps.push(Step::TakeOffline(TakeOffline {
+                lease: view.lease.clone(),
+                epoch: view.epoch,
+                cause,
+                offered_to: Some(to),
+                asked_at: None,
+                reason,
+            }));
+        }
+    }
+
+    /// Where a group goes because this node is drained: the most important first, and the next
+    /// ones when those are gone. One that can go nowhere holds nobody up.
+    fn drained(&mut self, group: &Group) -> Option<(NodeName, Cause, String)> {
+        if self.drains.is_some_and(|priority| group.priority < priority) {
+            return None;
+        }
+        let from = From::Shared(self.me);
+        let candidates = self.survey.candidates(group, from, &self.coming);
+        let to = candidates.into_iter().find(|node| *node != self.me)?.clone();
+        self.drains = Some(group.priority);
+        self.coming.entry(to.clone()).or_default().push(group.name.clone());
+        let by = self.snapshot.node_order(self.me).map_or("an operator", |order| &order.by);
+        let reason = format!("{by} drains {}, it goes to {to}", self.me);
+        Some((to, Cause::Drain, reason))
+    }
+
+    /// Where a group fails back to, if it does.
+    fn goes_back(&mut self, group: &Group, view: &LeaseView) -> Option<(NodeName, Cause, String)> {
+        let (snapshot, me) = (self.snapshot, self.me);
+        let candidates = self.survey.candidates(group, From::Top, &Coming::new());
+        let fit = |node: &&NodeName| *node != me && quarantine::until(snapshot, node).is_none();
+        for node in candidates.into_iter().filter(fit) {
+            let Some(why) = self.home(group, view, node) else { continue };
+            let settled = self.snapshot.joined_at(node).map(|at| at.after(FAILBACK_SETTLE));
+            if let Some(at) = settled.filter(|at| *at > self.snapshot.now) {
+                self.wake(at);
+                continue;
+            }
+            return Some((node.clone(), Cause::Failback, why));
+        }
+        None
+    }
+
+    /// Why a group of ours belongs on this other node rather than here; none if it does not.
+    fn home(&mut self, group: &Group, view: &LeaseView, node: &NodeName) -> Option<String> {
+        let snapshot = self.snapshot;
+        let resumed = snapshot.node_order(node).filter(|order| {
+            order.duty == Duty::Active
+                && order.away_since.is_some_and(|since| self.drained_from(group, node, since))
+        });
+        if let Some(order) = resumed {
+            let at_once = order.failback == ResumeFailback::Immediate;
+            if at_once || order.failback == ResumeFailback::Policy && self.may_fail_back(group) {
+                return Some(format!("{} resumed {node}, it goes back from {}", order.by, self.me));
+            }
+        }
+        let place = |node: &NodeName| group.preferred_owners.iter().position(|name| name == node);
+        let better = place(node)?;
+        if place(self.me).is_some_and(|here| here <= better)
+            || self.failed_on(group, node)
+            || self.was_moved(group, view)
+            || !self.may_fail_back(group)
+        {
+            return None;
+        }
+        Some(format!("{node} is preferred to {} and is up again", self.me))
+    }
+
+    /// Whether the failback of a group allows it now; wakes when it will.
+    fn may_fail_back(&mut self, group: &Group) -> bool {
+        match group.failback {
+            Failback::Never => false,
+            Failback::Immediate => true,
+            Failback::Window(window) if window.contains(self.snapshot.now) => true,
+            Failback::Window(window) => {
+                self.wake(window.begins_after(self.snapshot.now));
+                false
+            }
+        }
+    }
+
+    /// Whether a group left a node because it was drained, and nothing else moved it since.
+    fn drained_from(&self, group: &Group, node: &NodeName, since: Timestamp) -> bool {
+        let history = self.snapshot.history_of(&group.name).rev();
+        for tenure in history.take_while(|tenure| tenure.at >= since) {
+            if tenure.holder.is_none() && tenure.before.as_ref() == Some(node) {
+                return tenure.cause == Cause::Drain;
+            }
+            if tenure.cause == Cause::Move || tenure.holder.as_ref() == Some(node) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Whether a resource of a group failed on a node within the period that failovers are
+    /// counted in: it would only fail there again.
+    fn failed_on(&self, group: &Group, node: &NodeName) -> bool {
+        let forgotten = placement::forgotten_before(self.snapshot, group);
+        self.snapshot.history_of(&group.name).any(|tenure| {
+            matches!(tenure.cause, Cause::Failover | Cause::Banned)
+                && tenure.holder.is_none()
+                && tenure.before.as_ref() == Some(node)
+                && tenure.at > forgotten
+                && self.snapshot.now.since(tenure.at) < group.policy.failover_period
+        })
+    }
+
+    /// Whether a group is here because an operator moved it: failback does not undo that.
+    fn was_moved(&self, group: &Group, view: &LeaseView) -> bool {
+        let tenures = self.snapshot.history_of(&group.name).rev();
+        let here = tenures.take_while(|tenure| tenure.holder.as_ref() == Some(self.me));
+        here.map(|tenure| tenure.cause).chain([view.cause]).any(|cause| cause == Cause::Move)
+    }
+
+    fn asked_to_move(&mut self, group: &Group, view: &LeaseView, request: &MoveRequest) {
         match self.destination(group, request) {
             Ok(to) => self.plan.steps.push(Step::TakeOffline(TakeOffline {
                 lease: view.lease.clone(),
@@ -249,39 +484,30 @@ impl<'a> Planner<'a> {
             return Err(format!("it could not be done within {MOVE_WANTED}"));
         }
         let Some(to) = &request.to else {
-            let others = placement::candidates(self.snapshot, group, None);
+            let others = self.survey.candidates(group, From::Top, &Coming::new());
             let best = others.into_iter().find(|node| *node != self.me);
             return best.cloned().ok_or("no other possible owner is present".to_owned());
         };
         if to == self.me {
             return Err("it is there already".to_owned());
         }
-        if !placement::may_own(self.snapshot, group, to) {
-            return Err(format!("{to} is not a possible owner"));
+        match self.survey.unfit(group, to) {
+            Some(why) => Err(why),
+            None => Ok(to.clone()),
         }
-        if !self.snapshot.is_alive(to) {
-            let what = match self.snapshot.node(to).map(|node| node.presence) {
-                None => "never joined the cluster",
-                Some(Presence::Present) => "does not answer: its lease expired",
-                Some(Presence::ConnectionGone) => "lost its connection to the store",
-                Some(Presence::ConfirmedDead) => "is dead",
-                Some(Presence::Left) => "is stopped",
-            };
-            return Err(format!("{to} {what}"));
-        }
-        Ok(to.clone())
     }
 
     fn own_instance(&mut self, host: &HostName) {
         let lease = LeaseName::Instance(host.clone(), self.me.clone());
-        let seen_epoch = match Standing::of(self.snapshot, &lease) {
+        let seen_epoch = match self.survey.standing(&lease) {
             Standing::Never => Epoch(0),
             Standing::Vacant(view) => view.epoch,
             Standing::Held(..) | Standing::Orphaned(..) => return,
         };
         let cause = Cause::Start;
         let reason = format!("host {host} is not clustered and has an instance on {}", self.me);
-        let request = AcquireRequest { lease, seen_epoch, cause, reason };
+        let (resource, external) = (None, false);
+        let request = AcquireRequest { lease, seen_epoch, cause, reason, resource, external };
         self.plan.steps.push(Step::Acquire { request, rank: 0 });
     }
 
@@ -311,7 +537,7 @@ impl<'a> Planner<'a> {
                 None => (Cause::Drain, None, "its definition is gone".to_owned()),
                 Some(group) => (
                     Cause::Move,
-                    placement::next_after(self.snapshot, group, self.me).cloned(),
+                    placement::successor(self.snapshot, group, self.me).cloned(),
                     format!("{} is no longer a possible owner", self.me),
                 ),
             },
@@ -327,14 +553,18 @@ impl<'a> Planner<'a> {
     }
 
     /// The instance lease of a dead node goes to nobody, and so does that of a group that is no
-    /// longer defined; the first node by name vacates it, and if it does not, the next one.
+    /// longer defined or that is wanted offline; the first node by name vacates it, and if it does
+    /// not, the next one.
     fn bury(&mut self, view: &LeaseView, holder: &NodeName) {
         let for_nobody = match &view.lease {
             LeaseName::Instance(..) => true,
-            LeaseName::Group(name) => self.snapshot.definitions.group(name).is_none(),
+            LeaseName::Group(name) => {
+                let group = self.survey.group(name);
+                group.is_none_or(|group| !placement::is_wanted_online(self.snapshot, group))
+            }
             LeaseName::Node(_) => false,
         };
-        if !for_nobody || self.snapshot.is_alive(holder) {
+        if !for_nobody || self.survey.is_alive(holder) {
             return;
         }
         let mut alive =
@@ -345,7 +575,7 @@ impl<'a> Planner<'a> {
             self.wake(mine_at);
             return;
         }
-        if let Standing::Orphaned(_, _, because) = Standing::of(self.snapshot, &view.lease) {
+        if let Standing::Orphaned(_, _, because) = self.survey.standing(&view.lease) {
             self.plan.steps.push(Step::Bury {
                 lease: view.lease.clone(),
                 seen_epoch: view.epoch,

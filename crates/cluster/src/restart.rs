@@ -1,14 +1,14 @@
-//! What follows the failure of a host on its owner: restart here, fail over, or wait.
+//! What follows the failure of a resource on its owner: restart here, fail over, or wait.
 //!
-//! Two nested budgets as in WSFC: so many restarts of a group on one node within a period, then so
-//! many failovers of it within a longer one. They are counted in the ownership history, which is
-//! the only memory of policy: it survives every node. Deaths of nodes, moves, drains and regained
-//! trust do not count. Nothing here switches a group off for good.
+//! Two nested budgets as in WSFC: so many restarts of a resource on one node within a period, then
+//! so many failovers of its group within a longer one. They are counted in the ownership history,
+//! which is the only memory of policy: it survives every node. Deaths of nodes, moves, drains and
+//! regained trust do not count. Nothing here switches a group off for good.
 
-use model::definition::Group;
-use model::{Cause, HostName, LeaseName, Millis, NodeName, Timestamp};
+use model::definition::{EffectivePolicy, Group, Member, OnFailure};
+use model::{Cause, FailureReach, Millis, NodeName, ResourceName, Timestamp};
 
-use crate::{Snapshot, placement};
+use crate::{Snapshot, Tenure, placement};
 
 /// The longest wait between two restarts on one node.
 pub const DELAY_MAX: Millis = Millis::seconds(30);
@@ -17,13 +17,22 @@ pub const DELAY_MAX: Millis = Millis::seconds(30);
 /// after one.
 const FAILOVERS_MIN: usize = 2;
 
-/// A host that failed.
+/// A resource that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Which host.
-    pub host: HostName,
+    /// Which.
+    pub resource: ResourceName,
     /// How: `killed by signal 9`, `made no progress for 3s`.
     pub how: String,
+    /// How far it reaches.
+    pub reach: FailureReach,
+}
+
+impl Failure {
+    /// A failure that may pass.
+    pub fn soft(resource: ResourceName, how: String) -> Failure {
+        Failure { resource, how, reach: FailureReach::Soft }
+    }
 }
 
 /// What follows a failure, and why.
@@ -47,12 +56,16 @@ pub enum Next {
     FailOver {
         /// To this one.
         to: NodeName,
+        /// It can never run here, so the group does not come back by itself.
+        banned: bool,
     },
     /// It stays failed for a while, then the owner tries again.
     Park {
         /// For this long.
         after: Millis,
     },
+    /// It stays failed until an operator starts its group.
+    Stay,
 }
 
 /// How much of a budget is used.
@@ -64,50 +77,68 @@ pub struct Budget {
     pub max: usize,
     /// The period.
     pub period: Millis,
+    /// When the oldest use falls out of the period, so that one more is left.
+    pub resets_at: Option<Timestamp>,
 }
 
-/// Restarts of a group on a node.
-pub fn restarts(snapshot: &Snapshot, now: Timestamp, group: &Group, node: &NodeName) -> Budget {
-    let period = group.policy.restart_period;
-    Budget {
-        used: count(snapshot, now, group, Cause::Restart, period, Some(node)),
-        max: group.policy.restarts_max as usize,
-        period,
+impl Budget {
+    fn of<'a>(uses: impl Iterator<Item = &'a Tenure>, max: usize, period: Millis) -> Budget {
+        let mut uses = uses.peekable();
+        let resets_at = uses.peek().map(|oldest| oldest.at.after(period));
+        Budget { used: uses.count(), max, period, resets_at }
     }
+
+    /// What is left of it.
+    pub fn left(self) -> usize {
+        self.max.saturating_sub(self.used)
+    }
+}
+
+/// Restarts of a resource on a node.
+pub fn restarts(
+    snapshot: &Snapshot,
+    now: Timestamp,
+    group: &Group,
+    member: &Member<'_>,
+    node: &NodeName,
+) -> Budget {
+    let policy = group.policy.with(member.policy);
+    let counts = |tenure: &&Tenure| {
+        tenure.cause == Cause::Restart
+            && tenure.holder.as_ref() == Some(node)
+            && tenure.resource.as_ref().is_none_or(|resource| *resource == member.name)
+    };
+    let uses = within(snapshot, now, group, policy.restart_period).filter(counts);
+    Budget::of(uses, policy.restarts_max as usize, policy.restart_period)
 }
 
 /// Failovers of a group.
 pub fn failovers(snapshot: &Snapshot, now: Timestamp, group: &Group) -> Budget {
     let period = group.policy.failover_period;
     let default = snapshot.nodes.len().saturating_sub(1).max(FAILOVERS_MIN);
-    Budget {
-        used: count(snapshot, now, group, Cause::Failover, period, None),
-        max: group.policy.failovers_max.map_or(default, |max| max as usize),
-        period,
-    }
+    // That it was let go before with the same cause is the other half of the same event.
+    let counts = |tenure: &&Tenure| {
+        matches!(tenure.cause, Cause::Failover | Cause::Banned) && tenure.holder.is_some()
+    };
+    let max = group.policy.failovers_max.map_or(default, |max| max as usize);
+    Budget::of(within(snapshot, now, group, period).filter(counts), max, period)
 }
 
-/// Counts how often the group was *taken* with this cause; that it was let go before with the same
-/// cause is the other half of the same event.
-fn count(
-    snapshot: &Snapshot,
+/// The entries of a group's history that count: within the period, and since an operator last
+/// started it.
+fn within<'a>(
+    snapshot: &'a Snapshot,
     now: Timestamp,
     group: &Group,
-    cause: Cause,
     period: Millis,
-    holder: Option<&NodeName>,
-) -> usize {
-    let counts = |tenure: &&crate::Tenure| {
-        matches!(&tenure.lease, LeaseName::Group(name) if *name == group.name)
-            && tenure.cause == cause
-            && tenure.holder.is_some()
-            && holder.is_none_or(|holder| tenure.holder.as_ref() == Some(holder))
-            && now.since(tenure.at) < period
-    };
-    snapshot.history.iter().filter(counts).count()
+) -> impl Iterator<Item = &'a Tenure> {
+    let forgotten = placement::forgotten_before(snapshot, group);
+    snapshot
+        .history_of(&group.name)
+        .filter(move |tenure| now.since(tenure.at) < period && tenure.at > forgotten)
 }
 
-/// What follows the failure of a host of `group` on its owner `me`.
+/// What follows the failure of a member of `group` on its owner `me`.
 ///
 /// The snapshot must have seen the lease under its present epoch, or a restart would be missing in
 /// the history.
@@ -118,40 +149,94 @@ pub fn after_failure(
     me: &NodeName,
     failure: &Failure,
 ) -> Verdict {
-    let policy = &group.policy;
-    let what = format!("host {} failed on {me} ({})", failure.host, failure.how);
-    let restarts = restarts(snapshot, now, group, me);
-    let after = backoff(policy.restart_delay, restarts.used);
-    if restarts.used < restarts.max {
-        let number = restarts.used + 1;
-        let reason =
-            format!("{what}, restart {number} of {} within {}", restarts.max, restarts.period);
-        return Verdict { next: Next::RestartHere { after }, reason };
+    let member = snapshot.definitions.member(&failure.resource);
+    let Some(member) = member.filter(|member| member.group == Some(&group.name)) else {
+        let reason = format!("{} failed and is no longer defined", failure.resource);
+        return Verdict { next: Next::RestartHere { after: Millis(0) }, reason };
+    };
+    let case = Case { snapshot, now, group, me, policy: group.policy.with(member.policy) };
+    let (kind, name) = (member.kind_word(), &member.name);
+    let what = format!("{kind} {name} failed on {me} ({})", failure.how);
+    match failure.reach {
+        FailureReach::Fatal => {
+            return case.park(format!("{what}, which no node can mend"));
+        }
+        FailureReach::Hard => return case.banned(&what),
+        FailureReach::Soft => {}
     }
-    let what = format!("{what}, {} used", of(restarts, "restarts"));
-    let failovers = failovers(snapshot, now, group);
-    if failovers.used >= failovers.max {
-        let at = now.after(policy.retry_period);
-        return Verdict {
-            next: Next::Park { after: policy.retry_period },
-            reason: format!("{what}, {} used, next try at {at}", of(failovers, "failovers")),
-        };
-    }
-    match placement::next_after(snapshot, group, me) {
-        Some(to) => Verdict {
-            reason: format!(
-                "{what}, failover {} of {} within {} goes to {to}",
-                failovers.used + 1,
-                failovers.max,
-                failovers.period
-            ),
-            next: Next::FailOver { to: to.clone() },
+    let restarts = restarts(snapshot, now, group, &member, me);
+    let after = backoff(case.policy.restart_delay, restarts.used);
+    match case.policy.on_failure {
+        OnFailure::Nothing => Verdict {
+            next: Next::Stay,
+            reason: format!("{what}, and its policy is to stay so: start the group to try again"),
         },
-        None => Verdict {
-            reason: format!("{what}, no other possible owner is present, restart in {after}"),
+        _ if restarts.used < restarts.max => Verdict {
             next: Next::RestartHere { after },
+            reason: format!(
+                "{what}, restart {} of {} within {}",
+                restarts.used + 1,
+                restarts.max,
+                restarts.period
+            ),
         },
+        OnFailure::Restart => {
+            case.park(format!("{what}, {} used, it never moves", of(restarts, "restarts")))
+        }
+        OnFailure::FailOver => {
+            case.fail_over(format!("{what}, {} used", of(restarts, "restarts")), after)
+        }
     }
+}
+
+/// A failure that restarts here do not mend.
+struct Case<'a> {
+    snapshot: &'a Snapshot,
+    now: Timestamp,
+    group: &'a Group,
+    me: &'a NodeName,
+    policy: EffectivePolicy,
+}
+
+impl Case<'_> {
+    fn fail_over(&self, what: String, after: Millis) -> Verdict {
+        let failovers = failovers(self.snapshot, self.now, self.group);
+        if failovers.used >= failovers.max {
+            return self.park(format!("{what}, {} used", of(failovers, "failovers")));
+        }
+        match placement::next_after(self.snapshot, self.group, self.me) {
+            Some(to) => Verdict {
+                reason: format!("{what}, {} goes to {to}", ordinal(failovers)),
+                next: Next::FailOver { to: to.clone(), banned: false },
+            },
+            None => Verdict {
+                reason: format!("{what}, no other possible owner is present, restart in {after}"),
+                next: Next::RestartHere { after },
+            },
+        }
+    }
+
+    /// It can never run here. That is no reason to spare a failover: staying would be useless.
+    fn banned(&self, what: &str) -> Verdict {
+        match placement::next_after(self.snapshot, self.group, self.me) {
+            Some(to) => Verdict {
+                reason: format!("{what}, so {} is banned and it goes to {to}", self.me),
+                next: Next::FailOver { to: to.clone(), banned: true },
+            },
+            None => self.park(format!("{what}, and no other possible owner is present")),
+        }
+    }
+
+    fn park(&self, what: String) -> Verdict {
+        let after = self.policy.retry_period;
+        let at = self.now.after(after);
+        Verdict { next: Next::Park { after }, reason: format!("{what}, next try at {at}") }
+    }
+}
+
+fn ordinal(failovers: Budget) -> String {
+    let Budget { used, max, period, .. } = failovers;
+    format!("failover {} of {max} within {period}", used + 1)
 }
 
 /// The wait before a restart when there were so many before it: none, then `first`, then twice the
@@ -166,7 +251,7 @@ pub fn backoff(first: Millis, before: usize) -> Millis {
 
 /// `1 of 1 restarts within 15m`.
 fn of(budget: Budget, nouns: &str) -> String {
-    let Budget { used, max, period } = budget;
+    let Budget { used, max, period, .. } = budget;
     format!("{} of {max} {nouns} within {period}", used.min(max))
 }
 

@@ -18,14 +18,6 @@ const ORDER_VARIABLE: &str = "BATON_BLOW";
 /// Stopping reaches the threads of a process one by one; the one that asked for it waits here.
 const STOPPED_WITHIN: Duration = Duration::from_millis(100);
 
-/// Says that trust never ends here: the fence alone must hold off a zombie then.
-const BLIND_VARIABLE: &str = "BATON_BLIND";
-
-/// Whether a test wants this process to trust itself for ever.
-pub(crate) fn is_blind() -> bool {
-    std::env::var_os(BLIND_VARIABLE).is_some()
-}
-
 /// What happens to whom.
 #[derive(Debug, Clone, Copy)]
 enum Action {

@@ -1,22 +1,19 @@
 //! One host instance: the process that runs the receive locations and send ports of a host while
 //! it holds a fence.
 //!
-//! Its parent is the node. Over an inherited socket ([`protocol`]) the parent activates it with a
-//! fence and a moment at which its trust ends, extends that trust, and asks it to stop. The
-//! process lets go by itself when its trust ends ([`trust`]) or the socket closes.
+//! Its parent is the node. Over an inherited socket ([`child::protocol`]) the parent activates it
+//! with a fence and a moment at which its trust ends, extends that trust, and asks it to stop. The
+//! process lets go by itself when its trust ends ([`child::trust`]) or the socket closes.
 //!
 //! Read on in [`process`] (the loop), then [`receive`] (the driver that makes receiving
 //! exactly-once), then [`send`].
 
 #[cfg(feature = "failpoints")]
 mod blow;
-pub mod clock;
 pub mod process;
-pub mod protocol;
 pub mod receive;
 pub mod send;
 mod tasks;
-pub mod trust;
 
 pub use process::run;
 

@@ -1,7 +1,6 @@
 //! The process of a host instance: `select` waits for the next event, `apply` acts on it.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +8,16 @@ use messaging::Routing;
 use model::{BootTime, Definitions, Epoch, HostName, Millis};
 use store::{Fence, FenceToken, Options, Store, StoreError, Topic, Wakes};
 use thiserror::Error;
-use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::protocol::{self, Configuration, FromHost, Lines, ToHost};
 use crate::receive::{Location, Pools, Pulse};
 use crate::tasks::Tasks;
-use crate::trust::{EXIT_LET_GO, Trust};
 use crate::{Protocols, receive, send};
+use child::protocol::{self, Configuration, FromChild, Lines, ToChild};
+use child::trust::{EXIT_LET_GO, Trust};
 
 /// How often the node hears that we are alive: thrice within the shortest hang timeout.
 const PROGRESS_EVERY: Duration = Duration::from_millis(330);
@@ -94,17 +92,18 @@ pub enum Ended {
 /// Runs a host instance until its parent is gone.
 pub async fn run(protocols: Protocols) -> Result<(), HostError> {
     die_with_parent()?;
-    let socket = inherited_socket()?;
+    let socket =
+        child::inherited_socket().map_err(|error| HostError::NotAChild(error.to_string()))?;
     let (reader, mut writer) = socket.into_split();
     let mut lines = Lines::new(reader);
-    let Some(ToHost::Configure(me)) = lines.next().await else {
+    let Some(ToChild::Configure(me)) = lines.next().await else {
         return Err(HostError::NotAChild("its parent said nothing".into()));
     };
     let trust = Trust::watched()?;
     #[cfg(feature = "failpoints")]
     crate::blow::arm();
     let (store, routes) = open_store(&me, &mut lines).await?;
-    protocol::write(&mut writer, &FromHost::Ready).await?;
+    protocol::write(&mut writer, &FromChild::Ready).await?;
     let (plan_sender, plan) = watch::channel(routes);
     let reread = Arc::new(tokio::sync::Notify::new());
     let wakes = store.subscribe(Topic::Cluster);
@@ -144,14 +143,6 @@ fn die_with_parent() -> std::io::Result<()> {
     Ok(())
 }
 
-fn inherited_socket() -> Result<UnixStream, HostError> {
-    let inherited = std::io::stdin().as_fd().try_clone_to_owned()?;
-    let socket = std::os::unix::net::UnixStream::from(inherited);
-    socket.set_nonblocking(true)?;
-    socket.peer_addr().map_err(|error| HostError::NotAChild(error.to_string()))?;
-    Ok(UnixStream::from_std(socket)?)
-}
-
 /// Opens the store, waiting for it as long as the node lives.
 async fn open_store(
     me: &Configuration,
@@ -172,7 +163,7 @@ async fn open_store(
         }
         tokio::select! {
             () = tokio::time::sleep(OPEN_AGAIN_AFTER) => {}
-            said = lines.next::<ToHost>() => if said.is_none() {
+            said = lines.next::<ToChild>() => if said.is_none() {
                 return Err(HostError::NotAChild("its parent is gone".into()));
             },
         }
@@ -223,7 +214,7 @@ enum Answer {
 }
 
 enum Event {
-    Said(ToHost),
+    Said(ToChild),
     Answered(Answer),
     DriverEnded(Option<Ended>),
     GiveUp,
@@ -269,12 +260,12 @@ impl Instance {
     /// Acts on an event. It waits for nothing but the socket to the node.
     async fn apply(&mut self, event: Event) -> Result<(), HostError> {
         match event {
-            Event::Said(ToHost::Configure(_)) => {}
-            Event::Said(ToHost::Activate { token, trust_until }) => {
+            Event::Said(ToChild::Configure(_) | ToChild::Drive { .. } | ToChild::Unknown) => {}
+            Event::Said(ToChild::Activate { token, trust_until }) => {
                 self.activate(token, trust_until).await;
             }
-            Event::Said(ToHost::Trust { trust_until }) => self.shared.trust.prolong(trust_until),
-            Event::Said(ToHost::Deactivate { within }) => self.deactivate(within).await?,
+            Event::Said(ToChild::Trust { trust_until }) => self.shared.trust.prolong(trust_until),
+            Event::Said(ToChild::Deactivate { within }) => self.deactivate(within).await?,
             Event::Answered(Answer::Fence(token, fence)) => self.activated(token, fence).await?,
             Event::Answered(Answer::Routes(routes)) => self.redefine(routes)?,
             Event::DriverEnded(Some(Ended::Drained)) => {}
@@ -333,7 +324,7 @@ impl Instance {
         self.activating = None;
         let epoch = fence.epoch();
         self.active = Some(self.start(fence, false));
-        Ok(protocol::write(&mut self.writer, &FromHost::Active { epoch }).await?)
+        Ok(protocol::write(&mut self.writer, &FromChild::Active { epoch }).await?)
     }
 
     /// Starts the drivers of this host's locations and ports under a fence, for the first time or
@@ -388,7 +379,7 @@ impl Instance {
             let called_off = self.activating.take();
             let epoch = called_off.map_or(Epoch(0), |token| token.epoch);
             self.shared.trust.rest();
-            return Ok(protocol::write(&mut self.writer, &FromHost::Inactive { epoch }).await?);
+            return Ok(protocol::write(&mut self.writer, &FromChild::Inactive { epoch }).await?);
         };
         active.drain(within, false);
         Ok(())
@@ -403,7 +394,7 @@ impl Instance {
         }
         self.shared.trust.rest();
         let epoch = active.fence.epoch();
-        Ok(protocol::write(&mut self.writer, &FromHost::Inactive { epoch }).await?)
+        Ok(protocol::write(&mut self.writer, &FromChild::Inactive { epoch }).await?)
     }
 
     async fn tell_progress(&mut self) -> Result<(), HostError> {
@@ -413,7 +404,7 @@ impl Instance {
             tracing::error!("a receive location has not moved for too long; saying nothing");
             return Ok(());
         }
-        Ok(protocol::write(&mut self.writer, &FromHost::Progress).await?)
+        Ok(protocol::write(&mut self.writer, &FromChild::Progress).await?)
     }
 
     /// Takes new definitions up: what runs comes to an end and starts again by the new ones.

@@ -77,6 +77,18 @@ impl From<LeaseName> for String {
     }
 }
 
+/// A fence written down, to hand it to a child process; the store makes it a fence again if it is
+/// current.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceToken {
+    /// Which lease.
+    pub lease: LeaseName,
+    /// Under which epoch.
+    pub epoch: Epoch,
+    /// Held by which node.
+    pub holder: NodeName,
+}
+
 /// How sure the store was, when a lease changed hands, that the owner before had let go.
 ///
 /// Ordered from the weakest to the strongest (design section 4, "Evidence before a takeover").
@@ -143,11 +155,17 @@ pub enum Cause {
     Regained,
     /// After its policy was exhausted the group was tried again.
     Retry,
+    /// An operator took it offline, and it stays so until one wants it online.
+    Stop,
+    /// It went back to a node that is higher in its list, or from which it had been drained.
+    Failback,
+    /// A resource said that it can never run on that node (OCF: hard error), so the group went.
+    Banned,
 }
 
 impl Cause {
     /// All causes, for reading one back.
-    const ALL: [Cause; 8] = [
+    const ALL: [Cause; 11] = [
         Cause::Start,
         Cause::Restart,
         Cause::Failover,
@@ -156,6 +174,9 @@ impl Cause {
         Cause::Drain,
         Cause::Regained,
         Cause::Retry,
+        Cause::Stop,
+        Cause::Failback,
+        Cause::Banned,
     ];
 
     /// The word kept in the store and shown to operators.
@@ -169,6 +190,9 @@ impl Cause {
             Cause::Drain => "drain",
             Cause::Regained => "regained",
             Cause::Retry => "retry",
+            Cause::Stop => "stop",
+            Cause::Failback => "failback",
+            Cause::Banned => "banned",
         }
     }
 

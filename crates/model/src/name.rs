@@ -1,4 +1,4 @@
-//! Names that operators give: nodes, groups, hosts, ports and locations.
+//! Names that operators give: nodes, groups, resources, hosts, ports and locations.
 
 use std::fmt;
 
@@ -96,12 +96,33 @@ names! {
     NodeName = "node";
     /// A failover-cluster group: resources that live together on one owner node (WSFC: role).
     GroupName = "group";
+    /// What a group brings online: a host by its own name, or a resource of another kind (WSFC:
+    /// resource). Hosts and resources share one space of names.
+    ResourceName = "resource";
     /// A container of receive locations and send ports (BizTalk: host).
     HostName = "host";
     /// A receive port or a send port (BizTalk: port).
     PortName = "port";
     /// A receive location of a receive port (BizTalk: receive location).
     LocationName = "location";
+}
+
+impl From<HostName> for ResourceName {
+    fn from(host: HostName) -> ResourceName {
+        ResourceName(host.0)
+    }
+}
+
+impl From<ResourceName> for HostName {
+    fn from(resource: ResourceName) -> HostName {
+        HostName(resource.0)
+    }
+}
+
+impl PartialEq<HostName> for ResourceName {
+    fn eq(&self, host: &HostName) -> bool {
+        self.0 == host.0
+    }
 }
 
 #[cfg(test)]

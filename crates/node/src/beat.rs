@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use child::clock::boot_time;
 use cluster::{Event, Timing};
-use host::clock::boot_time;
 use model::{BootTime, Epoch, LeaseName, Millis, NodeName};
 use store::{Granted, Options, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
@@ -197,6 +197,7 @@ impl Task {
             cause: model::Cause::Drain,
             reason: "the node was stopped".into(),
             offered_to: None,
+            resource: None,
         };
         let released = store.release(&self.config.name, &release);
         match tokio::time::timeout(self.config.timing.ttl.as_duration(), released).await {

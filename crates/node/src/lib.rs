@@ -7,15 +7,16 @@
 
 mod beat;
 mod children;
+mod news;
 mod tasks;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use child::clock::boot_time;
 use cluster::{AcquireOutcome, AcquireRequest, Agent, Effect, Event, Presence, Timing};
-use model::{BootTime, Epoch, LeaseName, Millis, NodeName};
+use model::{BootTime, Epoch, EventId, LeaseName, Millis, NodeName};
 use store::{Acquired, NodeFacts, Options, Release, Store, StoreError, Topic, Wakes};
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -23,16 +24,18 @@ use tokio_util::sync::CancellationToken;
 
 use beat::{Beat, BeatSays};
 use children::Children;
+use news::Unrecorded;
 use tasks::Tasks;
 
-/// How often peers are looked after: the dead are noticed within two looks.
-const PRESENCE_EVERY: Duration = Duration::from_millis(40);
+/// Shortest time between two waits for a peer to go: one that is gone is not asked for in a circle
+/// until the snapshot shows it.
+const WATCH_PAUSE: Duration = Duration::from_millis(40);
 
 /// The loop turns at least this often, which shows the beat that it is alive.
 const TURN_EVERY: Duration = Duration::from_millis(250);
 
-/// The snapshot is read at least this often: hints may get lost, this is the truth.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(1);
+/// Wait before a read of the snapshot that failed is tried again.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// How often what nobody needs any more is removed from the store, a bounded amount at a time.
 /// Every node does it, so that it is done while one node lives.
@@ -107,18 +110,22 @@ pub async fn run(config: NodeConfig, stop: CancellationToken) -> Result<(), Node
         tasks: Tasks::new(),
         reading: Reading::Idle,
         wake_at: None,
-        peers: BTreeMap::new(),
-        snapshot_due: every(SNAPSHOT_EVERY),
+        peers: Vec::new(),
         turn: every(TURN_EVERY),
         sweep: every(SWEEP_EVERY),
-        presence: every(PRESENCE_EVERY),
-        presence_asked: false,
+        watch_due: every(WATCH_PAUSE),
+        watching: false,
+        unrecorded: Unrecorded::default(),
+        store_away: false,
+        ended_at: None,
         stop,
         stopping: false,
         ended: false,
         config,
     };
-    while !node.ended {
+    let sentence = format!("{} joined: version {}", node.config.name, node.config.facts.version);
+    node.record(EventId::NODE_JOINED, node.subject(), sentence);
+    while !node.ended || node.has_last_words() {
         let happened = node.select().await;
         node.apply(happened)?;
     }
@@ -145,13 +152,15 @@ struct Node {
     tasks: Tasks<Happened>,
     reading: Reading,
     wake_at: Option<BootTime>,
-    /// What was last seen of the peers.
-    peers: BTreeMap<NodeName, Presence>,
-    snapshot_due: tokio::time::Interval,
+    /// The peers that were present when the store was last read.
+    peers: Vec<NodeName>,
     turn: tokio::time::Interval,
     sweep: tokio::time::Interval,
-    presence: tokio::time::Interval,
-    presence_asked: bool,
+    watch_due: tokio::time::Interval,
+    watching: bool,
+    unrecorded: Unrecorded,
+    store_away: bool,
+    ended_at: Option<BootTime>,
     stop: CancellationToken,
     stopping: bool,
     ended: bool,
@@ -170,11 +179,12 @@ enum Reading {
 enum Happened {
     Event(Event),
     Read(Result<Box<cluster::Snapshot>, StoreError>),
-    Peers(Result<BTreeMap<NodeName, Presence>, StoreError>),
+    Watched(Result<bool, StoreError>),
     Beat(Option<BeatSays>),
     Hint,
-    PresenceDue,
+    WatchDue,
     SweepDue,
+    Recorded(bool),
     Turn,
 }
 
@@ -183,13 +193,11 @@ impl Node {
         let wake_at = self.wake_at;
         let due = async {
             match wake_at {
-                Some(at) => {
-                    tokio::time::sleep(at.since(host::clock::boot_time()).as_duration()).await
-                }
+                Some(at) => tokio::time::sleep(at.since(boot_time()).as_duration()).await,
                 None => std::future::pending().await,
             }
         };
-        let (stopping, has_peers) = (self.stopping, self.has_peers());
+        let (stopping, watches) = (self.stopping, !self.watching && !self.peers.is_empty());
         tokio::select! {
             biased;
             said = self.beat.next() => Happened::Beat(said),
@@ -198,8 +206,7 @@ impl Node {
             () = due => Happened::Event(Event::Tick),
             () = self.stop.cancelled(), if !stopping => Happened::Event(Event::Stop),
             () = self.wakes.next() => Happened::Hint,
-            _ = self.presence.tick(), if has_peers => Happened::PresenceDue,
-            _ = self.snapshot_due.tick() => Happened::Hint,
+            _ = self.watch_due.tick(), if watches => Happened::WatchDue,
             _ = self.turn.tick() => Happened::Turn,
             _ = self.sweep.tick() => Happened::SweepDue,
         }
@@ -214,7 +221,7 @@ impl Node {
                 self.feed(event);
             }
             Happened::Read(read) => self.read(read),
-            Happened::Peers(peers) => self.peers_seen(peers),
+            Happened::Watched(answer) => self.watched(answer),
             Happened::Beat(Some(BeatSays::Renewed(event))) => self.feed(event),
             Happened::Beat(Some(BeatSays::Replaced)) => {
                 return Err(NodeError::Replaced(self.config.name.clone()));
@@ -223,8 +230,12 @@ impl Node {
                 return Err(NodeError::BeatStopped("its thread has ended".into()));
             }
             Happened::Hint => self.read_snapshot(),
-            Happened::PresenceDue => self.look_after_peers(),
+            Happened::WatchDue => self.watch(),
             Happened::SweepDue => self.sweep_store(),
+            Happened::Recorded(ok) => {
+                self.unrecorded.answered(ok);
+                self.record_events();
+            }
             Happened::Turn => {}
         }
         Ok(())
@@ -232,7 +243,7 @@ impl Node {
 
     /// Asks the agent what follows, and starts it.
     fn feed(&mut self, event: Event) {
-        for effect in self.agent.handle(event, host::clock::boot_time()) {
+        for effect in self.agent.handle(event, boot_time()) {
             self.perform(effect);
         }
     }
@@ -241,8 +252,8 @@ impl Node {
         match effect {
             Effect::ReadSnapshot => self.read_snapshot(),
             Effect::Acquire(request) => self.acquire(request),
-            Effect::Release { lease, epoch, cause, reason, offered_to } => {
-                self.release(Release { lease, epoch, cause, reason, offered_to });
+            Effect::Release { lease, epoch, cause, reason, offered_to, resource } => {
+                self.release(Release { lease, epoch, cause, reason, offered_to, resource });
             }
             Effect::Bury { lease, seen_epoch, reason } => self.bury(lease, seen_epoch, reason),
             Effect::DropMove(group) => {
@@ -253,18 +264,16 @@ impl Node {
                 });
             }
             Effect::Renew(leases) => self.beat.renew(leases),
-            Effect::Spawn(host) => self.children.spawn(&host),
-            Effect::Activate { host, lease, epoch, trust_until } => {
-                self.children.activate(&host, lease, epoch, trust_until);
+            Effect::Spawn { resource, spec } => self.children.spawn(&resource, spec),
+            Effect::Activate { resource, lease, epoch, trust_until } => {
+                self.children.activate(&resource, lease, epoch, trust_until);
             }
-            Effect::Trust { host, trust_until } => self.children.trust(&host, trust_until),
-            Effect::Deactivate { host, within } => self.children.deactivate(&host, within),
-            Effect::Kill(host) => self.children.kill(&host),
+            Effect::Trust { resource, trust_until } => self.children.trust(&resource, trust_until),
+            Effect::Deactivate { resource, within } => self.children.deactivate(&resource, within),
+            Effect::Kill(resource) => self.children.kill(&resource),
             Effect::WakeAt(at) => self.wake_at = Some(at),
-            Effect::Say(reason) => {
-                tracing::info!(node = %self.config.name, subject = reason.subject, "{}",
-                    reason.sentence);
-            }
+            Effect::Report(reports) => self.report(reports),
+            Effect::Say(reason) => self.say(reason),
             Effect::Exit => self.ended = true,
         }
     }
@@ -284,11 +293,21 @@ impl Node {
         self.reading = Reading::Idle;
         match read {
             Ok(snapshot) => {
-                self.peers =
-                    snapshot.nodes.iter().map(|node| (node.name.clone(), node.presence)).collect();
+                self.store_is_back();
+                let nodes = snapshot.nodes.iter();
+                let there = nodes.filter(|node| {
+                    node.name != self.config.name && node.presence == Presence::Present
+                });
+                self.peers = there.map(|node| node.name.clone()).collect();
                 self.feed(Event::Snapshot(*snapshot));
             }
-            Err(error) => tracing::warn!(node = %self.config.name, "{error}"),
+            Err(error) => {
+                self.store_is_away(&error);
+                self.tasks.start(async {
+                    tokio::time::sleep(READ_AGAIN_AFTER).await;
+                    Happened::Hint
+                });
+            }
         }
         if again {
             self.read_snapshot();
@@ -299,7 +318,7 @@ impl Node {
         let (store, me, ttl) =
             (self.store.clone(), self.config.name.clone(), self.config.timing.ttl);
         self.tasks.start(async move {
-            let sent_at = host::clock::boot_time();
+            let sent_at = boot_time();
             let outcome = match store.acquire(&me, &request, ttl).await {
                 Ok(Acquired::Granted(granted)) => {
                     AcquireOutcome::Granted(granted.epoch, granted.evidence)
@@ -335,34 +354,18 @@ impl Node {
         });
     }
 
-    /// Whether there is a peer that could die: one that comes back says so with a hint.
-    fn has_peers(&self) -> bool {
-        let is_there = |(name, presence): (&NodeName, &Presence)| {
-            *name != self.config.name && *presence == Presence::Present
-        };
-        self.peers.iter().any(is_there)
+    /// Waits for a peer to go; one wait at a time.
+    fn watch(&mut self) {
+        self.watching = true;
+        let (store, me, peers) = (self.store.clone(), self.config.name.clone(), self.peers.clone());
+        self.tasks.start(async move { Happened::Watched(store.watch(&me, &peers).await) });
     }
 
-    /// Asks the store who is there; one question at a time.
-    fn look_after_peers(&mut self) {
-        if self.presence_asked {
-            return;
-        }
-        self.presence_asked = true;
-        let store = self.store.clone();
-        self.tasks.start(async move { Happened::Peers(store.presence().await) });
-    }
-
-    /// A peer that is missed is looked for once more before anything follows, because a broken
-    /// connection is made again within milliseconds. The snapshot brings the certainty.
-    fn peers_seen(&mut self, peers: Result<BTreeMap<NodeName, Presence>, StoreError>) {
-        self.presence_asked = false;
-        let Ok(peers) = peers else { return };
-        let changed = peers.iter().any(|(name, presence)| {
-            *name != self.config.name && self.peers.get(name) != Some(presence)
-        });
-        if changed {
-            self.peers = peers;
+    /// A peer that went is looked for once more before anything follows, because a broken
+    /// connection is made again within milliseconds: the snapshot brings the certainty.
+    fn watched(&mut self, answer: Result<bool, StoreError>) {
+        self.watching = false;
+        if matches!(answer, Ok(true)) {
             self.read_snapshot();
         }
     }

@@ -1,24 +1,12 @@
 //! The proof of ownership that every write of a host shows.
 
+pub use model::FenceToken;
 use model::{Epoch, LeaseName, NodeName};
-use serde::{Deserialize, Serialize};
 
 /// A proof that a lease was held under an epoch. Only a store makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fence {
     token: FenceToken,
-}
-
-/// A fence written down, to hand it to a child process; [`crate::Store::fence`] makes it a fence
-/// again if it is current.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FenceToken {
-    /// Which lease.
-    pub lease: LeaseName,
-    /// Under which epoch.
-    pub epoch: Epoch,
-    /// Held by which node.
-    pub holder: NodeName,
 }
 
 impl Fence {

@@ -8,8 +8,11 @@
 //! transaction, serialised against a change of owner, so a stale owner's write is refused with
 //! [`StoreError::Fenced`] however late it wakes up.
 
+mod boot;
 mod error;
+mod examine;
 mod fence;
+mod life;
 mod open;
 mod postgres;
 mod schema;
@@ -22,10 +25,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cluster::{AcquireRequest, MoveRequest, Presence, Snapshot};
+use cluster::{
+    AcquireRequest, GroupOrder, MoveRequest, NodeOrder, Presence, ResourceReport, Snapshot,
+};
 use model::{
     BodyId, Cause, Definitions, Epoch, GroupName, LeaseName, MessageId, Millis, NodeName,
-    Timestamp, WorkId,
+    OperatorEvent, ResourceName, Timestamp, WorkId,
 };
 
 pub use error::{Result, StoreError};
@@ -84,17 +89,63 @@ pub trait Store: Send + Sync {
     /// Makes a fence of a token, if it is current.
     async fn fence(&self, token: &FenceToken) -> Result<Fence>;
 
-    /// Reads the cluster, consistently.
+    /// Reads the cluster, consistently. Reports of resources and entries of the history that were
+    /// removed may be seen for a minute more by a process that has seen them.
     async fn snapshot(&self) -> Result<Snapshot>;
 
-    /// Says how present each node is. Cheap: asked some twenty times a second.
+    /// Says how present each node is.
     async fn presence(&self) -> Result<BTreeMap<NodeName, Presence>>;
+
+    /// Waits for one of these peers to lose its liveness session or lock, for [`WATCH_MAX`] at the
+    /// most; tells whether one has. Costs next to nothing while nothing happens.
+    ///
+    /// On PostgreSQL each node waits for the one after it in the order of names, so that many
+    /// nodes cost little, and tells all nodes (by a hint) what it has seen.
+    async fn watch(&self, me: &NodeName, peers: &[NodeName]) -> Result<bool>;
 
     /// Asks for a move; replaces an older request for the same group. Wakes the nodes.
     async fn request_move(&self, request: &MoveRequest) -> Result<()>;
 
     /// Forgets a move request (it cannot be fulfilled).
     async fn drop_move(&self, group: &GroupName) -> Result<()>;
+
+    /// Records what operators want of a group, in place of what they wanted before. `at` is filled
+    /// in here. Wakes the nodes.
+    async fn order_group(&self, order: &GroupOrder) -> Result<()>;
+
+    /// Records what operators want of a node, in place of what they wanted before. `at` is filled
+    /// in here. Wakes the nodes.
+    async fn order_node(&self, order: &NodeOrder) -> Result<()>;
+
+    /// Forgets a node that is gone: its row, its orders and reports; its lease keeps its epoch, so
+    /// that it may join again. Refused while it is alive, or while it still holds a lease that
+    /// others have not taken. Wakes the nodes.
+    async fn evict(&self, node: &NodeName, by: &str) -> Result<()>;
+
+    /// Records what a node says of its resources, one row for each; `since` is filled in here when
+    /// the state is another than before. Not fenced, but a report under an older epoch than the
+    /// one recorded is dropped. Wakes the nodes.
+    async fn report_resources(&self, reports: &[ResourceReport]) -> Result<()>;
+
+    /// Adds operator events; `sequence` and `at` are filled in here. Wakes [`Topic::Events`].
+    async fn record_events(&self, events: &[OperatorEvent]) -> Result<()>;
+
+    /// Reads operator events, oldest first.
+    async fn events(&self, query: &EventQuery) -> Result<Vec<OperatorEvent>>;
+
+    /// What was under way for a lease when it changed hands to `epoch`: receipts of earlier epochs
+    /// that were still open then, oldest first.
+    async fn in_flight(
+        &self,
+        lease: &LeaseName,
+        epoch: Epoch,
+        limit: usize,
+    ) -> Result<Vec<InFlight>>;
+
+    /// Examines the store without disturbing anybody: whether its fence holds (tried in a scratch
+    /// schema or file of its own, removed afterwards), whether its clock runs at our rate, whether
+    /// a pooler is in the way, whether a commit is durable and replicated, whether there is room.
+    async fn examine(&self) -> Result<Vec<Finding>>;
 
     // ---- definitions ----------------------------------------------------------------------
 
@@ -193,6 +244,9 @@ pub trait Store: Send + Sync {
     async fn now(&self) -> Result<Timestamp>;
 }
 
+/// Longest that [`Store::watch`] waits: so soon it is asked again, with the peers of that time.
+pub const WATCH_MAX: Millis = Millis(900);
+
 /// A lease taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Granted {
@@ -224,6 +278,8 @@ pub struct Release {
     pub reason: String,
     /// The successor chosen by the holder.
     pub offered_to: Option<NodeName>,
+    /// The resource whose failure it follows, if it follows one.
+    pub resource: Option<ResourceName>,
 }
 
 /// What a hint is about.
@@ -233,6 +289,8 @@ pub enum Topic {
     Cluster,
     /// Work became ready.
     Work,
+    /// An operator event was recorded.
+    Events,
 }
 
 /// A message to be published.

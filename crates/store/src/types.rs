@@ -234,6 +234,83 @@ pub struct LocationReport {
     pub guarantee: String,
 }
 
+/// Which operator events are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventQuery {
+    /// Only those behind this one: the last of the page before.
+    pub after: u64,
+    /// Only the newest so many of what matches (still oldest first), instead of the oldest.
+    pub newest: bool,
+    /// Only those about this: `group partners`.
+    pub subject: Option<String>,
+    /// Only these kinds; empty for all.
+    pub ids: Vec<model::EventId>,
+    /// Only from this moment on.
+    pub since: Option<Timestamp>,
+    /// At most so many; 0 is no limit of the caller's. Never more than [`LIST_ROWS_MAX`].
+    pub limit: usize,
+}
+
+impl EventQuery {
+    /// The rows of one answer.
+    pub fn rows_max(&self) -> usize {
+        match self.limit {
+            0 => LIST_ROWS_MAX,
+            limit => limit.min(LIST_ROWS_MAX),
+        }
+    }
+}
+
+/// How long operator events are kept: a month's report can be written from them.
+pub const EVENTS_KEPT: Millis = Millis::hours(30 * 24);
+
+/// Most operator events that are kept, some tens of megabytes: a cluster that flaps writes many.
+pub const EVENTS_KEPT_MAX: u64 = 100_000;
+
+/// A receipt that was open when its lease changed hands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InFlight {
+    /// The source: server and folder.
+    pub source: String,
+    /// The item.
+    pub key: String,
+    /// The message that it is.
+    pub message: MessageId,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// When the next owner found its source gone, or removed it; none: not yet.
+    pub closed_at: Option<Timestamp>,
+}
+
+/// What an examination found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Its number for life: `store.fence`.
+    pub id: &'static str,
+    /// How it went.
+    pub result: FindingResult,
+    /// What was found, as a sentence.
+    pub what: String,
+    /// What to do about it; empty when there is nothing to do.
+    pub remedy: String,
+    /// How long it took.
+    pub took: Millis,
+}
+
+/// How an examination went (WSFC Test-Cluster: Success, Warning, Failed, Not applicable).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingResult {
+    /// As it should be.
+    Passed,
+    /// It does not matter here.
+    NotApplicable,
+    /// It works, but something will hurt one day.
+    Warning,
+    /// It does not work.
+    Failed,
+}
+
 /// Wake-up hints: any number of them since the last wait are one.
 pub struct Wakes {
     pub(crate) receiver: tokio::sync::watch::Receiver<u64>,

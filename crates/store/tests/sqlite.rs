@@ -50,6 +50,8 @@ async fn acquire(store: &dyn Store, name: &str, seen: u64) -> Acquired {
         seen_epoch: Epoch(seen),
         cause: Cause::NodeLost,
         reason: "a test".into(),
+        resource: None,
+        external: false,
     };
     store.acquire(&node(name), &request, LONG).await.expect("the store answers")
 }
@@ -299,11 +301,25 @@ async fn a_store_of_another_schema_is_refused() {
     drop(open(&database).await.expect("it opens again"));
     let direct = rusqlite::Connection::open(&database).expect("it is there");
     direct
-        .execute("INSERT INTO schema_version VALUES (2, '0002_later', 'abc', 0)", [])
+        .execute("INSERT INTO schema_version VALUES (3, '0003_later', 'abc', 0, NULL)", [])
         .expect("it can be written");
     let refused = open(&database).await.err().expect("it is newer");
     assert!(matches!(&refused, StoreError::Corrupt(why) if why.contains("newer")), "{refused}");
-    direct.execute("DELETE FROM schema_version WHERE version = 2", []).expect("written");
+    let set = "UPDATE schema_version SET usable_from = ?1 WHERE version = 3";
+    direct.execute(set, [3]).expect("written");
+    open(&database).await.err().expect("it is too new by its own word");
+    // A step that only adds: the release before works on beside the new one.
+    direct.execute(set, [2]).expect("written");
+    let store = open(&database).await.expect("it fits");
+    join(store.as_ref(), "a").await;
+    own(store.as_ref(), "a").await;
+    drop(store);
+    direct.execute("DELETE FROM schema_version WHERE version = 3", []).expect("written");
+    let says =
+        direct.query_row("SELECT usable_from FROM schema_version WHERE version = 2", [], |row| {
+            row.get::<_, i64>(0)
+        });
+    assert_eq!(says, Ok(2));
     direct.execute("UPDATE schema_version SET sha256 = 'abc'", []).expect("written");
     let refused = open(&database).await.err().expect("it was altered");
     assert!(matches!(&refused, StoreError::Corrupt(why) if why.contains("0001")), "{refused}");

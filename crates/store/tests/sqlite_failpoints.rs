@@ -34,6 +34,8 @@ async fn acquire(store: &dyn Store, name: &str, seen: u64) -> Result<Acquired, S
         seen_epoch: Epoch(seen),
         cause: Cause::NodeLost,
         reason: "a test".into(),
+        resource: None,
+        external: false,
     };
     store.acquire(&node(name), &request, SHORT).await
 }

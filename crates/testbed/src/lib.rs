@@ -14,10 +14,12 @@
 //! ```
 //!
 //! Read in this order: `lib` (what a test does when a server can't be had), `postgres`, `ftp`,
-//! then `process`, `packages` and `certificate`, which serve them.
+//! `net` (machines on a network of their own), then `process`, `packages` and `certificate`, which
+//! serve them.
 
 mod certificate;
 mod ftp;
+pub mod net;
 pub mod packages;
 mod postgres;
 mod process;

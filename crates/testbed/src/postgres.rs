@@ -1,6 +1,7 @@
 //! PostgreSQL, as durable as in production: fsync stays on, so that a test of "nothing is lost" can
 //! fail.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -12,6 +13,7 @@ use anyhow::{Context, anyhow, bail};
 use rustix::process::Signal;
 
 use crate::Unavailable;
+use crate::net::{Network, Place};
 use crate::process::{self, Account, Folder, Server};
 
 /// Names a server (an URL with a database to connect to) on which [`fresh_database`] makes its
@@ -44,7 +46,10 @@ pub struct Postgres {
     folder: Folder,
     bin: PathBuf,
     account: Option<Account>,
+    place: Place,
     port: u16,
+    /// Settings besides ours, `name=value`.
+    more: Vec<String>,
 }
 
 impl Postgres {
@@ -54,6 +59,26 @@ impl Postgres {
     /// [`crate::Unavailable`] when PostgreSQL is not installed; otherwise what failed, with the
     /// server's log.
     pub fn start() -> anyhow::Result<Postgres> {
+        Postgres::start_with(&[])
+    }
+
+    /// As [`Postgres::start`], with settings (`name=value`) that go before ours.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_with(settings: &[&str]) -> anyhow::Result<Postgres> {
+        Postgres::start_at(Place::here(), settings)
+    }
+
+    /// As [`Postgres::start`], on a machine of a network, for all of its machines.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`], and when there is no such machine.
+    pub fn start_on(network: &Network, machine: &str) -> anyhow::Result<Postgres> {
+        Postgres::start_at(network.place(machine)?, &[])
+    }
+
+    fn start_at(place: Place, settings: &[&str]) -> anyhow::Result<Postgres> {
         let bin = find_bin()?;
         let account = server_account()?;
         let folder = Folder::new("postgres")?;
@@ -67,8 +92,10 @@ impl Postgres {
             .arg(folder.path().join("data"))
             .current_dir(folder.path());
         process::output_of(initdb)?;
+        trust(&folder.path().join("data/pg_hba.conf"))?;
         let port = process::free_port()?;
-        let mut postgres = Postgres { server: None, folder, bin, account, port };
+        let more = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut postgres = Postgres { server: None, folder, bin, account, place, port, more };
         postgres.run()?;
         Ok(postgres)
     }
@@ -88,7 +115,7 @@ impl Postgres {
 
     /// The URL of a database on this server.
     pub fn url(&self, database: &str) -> String {
-        format!("postgresql://postgres@127.0.0.1:{}/{database}", self.port)
+        format!("postgresql://postgres@{}:{}/{database}", self.place.address, self.port)
     }
 
     /// The port on 127.0.0.1; it stays the same over a restart.
@@ -101,7 +128,17 @@ impl Postgres {
     /// # Errors
     /// When the server refuses it, for example because there is one of that name.
     pub fn create_database(&self, name: &str) -> anyhow::Result<()> {
-        create_database(&self.url("postgres"), name)
+        self.psql("postgres", &create_statement(name))
+            .with_context(|| format!("can't make database {name}"))?;
+        Ok(())
+    }
+
+    /// Runs one statement, as [`psql`] does, from where the server is.
+    ///
+    /// # Errors
+    /// What psql complains about.
+    pub fn psql(&self, database: &str, statement: &str) -> anyhow::Result<String> {
+        process::output_of(self.place.command(psql_command(&self.url(database), statement)))
     }
 
     /// Stops the server; its data stay.
@@ -128,6 +165,12 @@ impl Postgres {
         self.run()
     }
 
+    /// The server's processes: the first is the one that forked the others.
+    pub fn processes(&self) -> Vec<u32> {
+        let Some(server) = &self.server else { return Vec::new() };
+        server.processes().iter().map(|pid| pid.as_raw_nonzero().get().unsigned_abs()).collect()
+    }
+
     /// Freezes every process of the server: connections stay open and nothing answers.
     pub fn freeze(&self) {
         if let Some(server) = &self.server {
@@ -147,20 +190,21 @@ impl Postgres {
             .with_context(|| format!("can't write {}", self.log_path().display()))?;
         let mut command = process::guarded(&self.bin.join("postgres"), self.account.as_ref());
         command.arg("-D").arg(self.folder.path().join("data"));
-        for setting in self.settings() {
+        for setting in self.settings().iter().chain(&self.more) {
             command.arg("-c").arg(setting);
         }
-        command.current_dir(self.folder.path()).stdout(log.try_clone()?).stderr(log);
+        command.current_dir(self.folder.path());
+        let mut command = self.place.command(command);
+        command.stdout(log.try_clone()?).stderr(log);
         let server = self.server.insert(Server::spawn("postgres", command)?);
-        let (bin, port) = (&self.bin, self.port);
-        let accepts = wait_until_it_accepts(server, bin, port);
+        let accepts = wait_until_it_accepts(server, &self.bin, &self.place, self.port);
         accepts.with_context(|| format!("the log of PostgreSQL says:\n{}", self.log()))
     }
 
     fn settings(&self) -> [String; 5] {
         [
             format!("port={}", self.port),
-            "listen_addresses=127.0.0.1".to_owned(),
+            format!("listen_addresses={}", self.place.address),
             format!("unix_socket_directories={}", self.folder.path().display()),
             format!("max_connections={MAX_CONNECTIONS}"),
             // The default (5 min) writes a checkpoint in the middle of a benchmark.
@@ -199,6 +243,10 @@ pub fn fresh_database() -> anyhow::Result<String> {
 /// # Errors
 /// What psql complains about.
 pub fn psql(url: &str, statement: &str) -> anyhow::Result<String> {
+    process::output_of(psql_command(url, statement))
+}
+
+fn psql_command(url: &str, statement: &str) -> Command {
     let program = match find_bin() {
         Ok(bin) if bin.join("psql").exists() => bin.join("psql"),
         _ => PathBuf::from("psql"),
@@ -211,7 +259,7 @@ pub fn psql(url: &str, statement: &str) -> anyhow::Result<String> {
         "--command",
         statement,
     ]);
-    process::output_of(command)
+    command
 }
 
 enum SharedError {
@@ -228,15 +276,27 @@ impl From<anyhow::Error> for SharedError {
     }
 }
 
-fn wait_until_it_accepts(server: &mut Server, bin: &Path, port: u16) -> anyhow::Result<()> {
+/// Lets everybody in who reaches the server: it listens on a loopback interface, or on a network of
+/// namespaces.
+fn trust(file: &Path) -> anyhow::Result<()> {
+    let mut rules = fs::OpenOptions::new().append(true).open(file)?;
+    Ok(rules.write_all(b"host all all 10.77.0.0/16 trust\n")?)
+}
+
+fn wait_until_it_accepts(
+    server: &mut Server,
+    bin: &Path,
+    place: &Place,
+    port: u16,
+) -> anyhow::Result<()> {
     process::wait_until(START_LIMIT, || {
         if let Some(status) = server.ended() {
             bail!("postgres ended at once with {status}");
         }
-        let answer = Command::new(bin.join("pg_isready"))
-            .args(["--quiet", "--host=127.0.0.1", &format!("--port={port}")])
-            .status()
-            .context("can't run pg_isready")?;
+        let mut command = Command::new(bin.join("pg_isready"));
+        let host = format!("--host={}", place.address);
+        command.args(["--quiet", &host, &format!("--port={port}")]);
+        let answer = place.command(command).status().context("can't run pg_isready")?;
         Ok(answer.success())
     })
     .context("postgres does not accept connections")
@@ -285,10 +345,13 @@ fn server_account() -> anyhow::Result<Option<Account>> {
 }
 
 fn create_database(url: &str, name: &str) -> anyhow::Result<()> {
-    let quoted = name.replace('"', "\"\"");
-    psql(url, &format!("CREATE DATABASE \"{quoted}\""))
+    psql(url, &create_statement(name))
         .with_context(|| format!("can't make database {name} on {url}"))?;
     Ok(())
+}
+
+fn create_statement(name: &str) -> String {
+    format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""))
 }
 
 fn unique_name() -> String {

@@ -43,6 +43,13 @@ impl Server {
         descendants_of(self.child.id())
     }
 
+    /// The server process, then its descendants.
+    pub(crate) fn processes(&self) -> Vec<Pid> {
+        let mut all = vec![Pid::from_child(&self.child)];
+        all.extend(self.descendants());
+        all
+    }
+
     /// Sends a signal to the server and to all its descendants.
     pub(crate) fn signal_tree(&self, signal: Signal) {
         self.signal(signal);

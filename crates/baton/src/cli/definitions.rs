@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use cluster::Snapshot;
 use model::Definitions;
 use serde_json::json;
 
-use super::session::{open, open_or_make, operator, print, print_json};
+use super::session::{self, open, open_or_make, operator, print, print_json};
+use super::what_if;
 use super::{EXIT_DIFFERENT, EXIT_OK, Global, Refused};
 use crate::render::diff::{Change, changes, render};
 use crate::render::{Look, counted};
@@ -28,7 +30,7 @@ Exit codes: 0 applied or nothing to change, 3 invalid or changed by somebody els
 pub struct ApplyArgs {
     /// A file, a folder of *.yaml and *.yml files, or - for standard input.
     pub path: PathBuf,
-    /// Only show what would change.
+    /// Only show what would change, and what the cluster would do then.
     #[arg(long)]
     pub what_if: bool,
 }
@@ -69,6 +71,7 @@ pub(super) fn check(args: &CheckArgs, global: &Global) -> Result<u8> {
     let counts = [
         ("group", definitions.groups.len()),
         ("host", definitions.hosts.len()),
+        ("resource", definitions.resources.len()),
         ("receive location", locations),
         ("send port", definitions.send_ports.len()),
     ];
@@ -106,11 +109,13 @@ pub(super) async fn diff(args: &DiffArgs, global: &Global) -> Result<u8> {
 pub(super) async fn apply(args: &ApplyArgs, global: &Global) -> Result<u8> {
     let wanted = yaml::definitions(&args.path)?;
     refuse_nothing(&args.path, &wanted)?;
+    if args.what_if {
+        return what_if(wanted, global).await;
+    }
     let store = open_or_make(global).await?;
     let (base, in_force) = store.definitions().await?;
     let changes = changes(&in_force, &wanted);
-    let same = *in_force == wanted && base > 0;
-    if same || args.what_if {
+    if *in_force == wanted && base > 0 {
         report(global, base, &changes, false)?;
         return Ok(EXIT_OK);
     }
@@ -129,11 +134,27 @@ pub(super) async fn apply(args: &ApplyArgs, global: &Global) -> Result<u8> {
             return Err(Refused::new(sentence).into());
         }
     };
+    session::record_applied(store.as_ref(), version, &changes).await;
     if !global.json() {
         print(&format!("store {}\n", store.describe()))?;
     }
     report(global, version, &changes, true)?;
     Ok(EXIT_OK)
+}
+
+/// What would change, and what the cluster would do then. A store that is not there stays so.
+async fn what_if(wanted: Definitions, global: &Global) -> Result<u8> {
+    let snapshot = match session::open_if_there(global).await? {
+        Ok(store) => store.snapshot().await?,
+        Err(path) => {
+            if !global.json() {
+                print(&format!("there is no store {path} yet; without --what-if it is made\n"))?;
+            }
+            Snapshot::default()
+        }
+    };
+    let changes = changes(&snapshot.definitions, &wanted);
+    what_if::answer_definitions(&snapshot, &changes, wanted, global)
 }
 
 /// An empty file would remove everything; nobody means that.
@@ -156,8 +177,7 @@ fn report(global: &Global, version: u64, changes: &[Change], applied: bool) -> R
     let last = match (applied, changes) {
         (true, []) => format!("version {version} is in force; only the order differs"),
         (true, _) => format!("version {version} is in force"),
-        (false, []) => format!("nothing to change, version {version} is in force"),
-        (false, _) => format!("nothing was changed, version {version} is in force (--what-if)"),
+        (false, _) => format!("nothing to change, version {version} is in force"),
     };
     print(&format!("{}{last}\n", render(changes, Look::of_stdout())))
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use store::Store;
 
 use super::session::{self, names, open, operator, print, print_json};
+use super::what_if;
 use super::{EXIT_OK, Global, Refused};
 use crate::render::Look;
 use crate::render::diff::{Change, changes, render};
@@ -35,7 +36,7 @@ or the next `baton apply` takes it back.")]
         /// The group it becomes a part of.
         #[arg(long, value_name = "GROUP")]
         group: String,
-        /// Only show what would change.
+        /// Only show what would change, and what the cluster would do then.
         #[arg(long)]
         what_if: bool,
     },
@@ -45,7 +46,7 @@ or the next `baton apply` takes it back.")]
     Uncluster {
         /// The host.
         host: String,
-        /// Only show what would change.
+        /// Only show what would change, and what the cluster would do then.
         #[arg(long)]
         what_if: bool,
     },
@@ -53,25 +54,28 @@ or the next `baton apply` takes it back.")]
 
 pub(super) async fn run(verb: &HostVerb, global: &Global) -> Result<u8> {
     let store = open(global).await?;
-    let (what_if, done) = match verb {
-        HostVerb::Cluster { host, group, what_if } => {
-            let to = |definitions: &Definitions| clustered(definitions, host, Some(group));
-            (*what_if, change(store.as_ref(), to, *what_if).await?)
-        }
-        HostVerb::Uncluster { host, what_if } => {
-            let to = |definitions: &Definitions| clustered(definitions, host, None);
-            (*what_if, change(store.as_ref(), to, *what_if).await?)
-        }
+    let store = store.as_ref();
+    let (host, group, what_if) = match verb {
+        HostVerb::Cluster { host, group, what_if } => (host, Some(group), *what_if),
+        HostVerb::Uncluster { host, what_if } => (host, None, *what_if),
     };
-    let Done { version, changes } = done;
+    if what_if {
+        let snapshot = store.snapshot().await?;
+        let wanted = clustered(&snapshot.definitions, host, group)?;
+        let changes = changes(&snapshot.definitions, &wanted);
+        return what_if::answer_definitions(&snapshot, &changes, wanted, global);
+    }
+    let to = |definitions: &Definitions| clustered(definitions, host, group);
+    let Done { version, changes } = change(store, to).await?;
+    if !changes.is_empty() {
+        session::record_applied(store, version, &changes).await;
+    }
     if global.json() {
-        let applied = !what_if && !changes.is_empty();
+        let applied = !changes.is_empty();
         print_json(&json!({"applied": applied, "version": version, "changes": changes}))?;
     } else {
         let last = if changes.is_empty() {
             format!("nothing to change, version {version} is in force\n")
-        } else if what_if {
-            format!("nothing was changed, version {version} is in force (--what-if)\n")
         } else {
             format!("version {version} is in force; write the same into your files\n")
         };
@@ -89,7 +93,6 @@ struct Done {
 async fn change(
     store: &dyn Store,
     to: impl Fn(&Definitions) -> Result<Definitions>,
-    what_if: bool,
 ) -> Result<Done> {
     let mut tries = 0;
     loop {
@@ -97,7 +100,7 @@ async fn change(
         let (base, in_force) = store.definitions().await?;
         let wanted = to(&in_force)?;
         let changes = changes(&in_force, &wanted);
-        if what_if || changes.is_empty() {
+        if changes.is_empty() {
             return Ok(Done { version: base, changes });
         }
         match store.apply(&wanted, base, &operator()).await {

@@ -4,12 +4,21 @@
 //! error whose text is a sentence; [`exit_code`] turns it into the documented number.
 
 mod definitions;
+mod events;
+mod fate;
+mod follow;
 mod group;
 mod host;
 mod message;
+mod node;
 mod refused;
+mod resource;
 mod session;
+mod simulate;
 mod status;
+mod validate;
+mod what_if;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,14 +26,21 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::config::{ConfigError, Given};
+use crate::drill::DrillArgs;
+use crate::serve;
 use crate::yaml::Invalid;
 
 pub use definitions::{ApplyArgs, CheckArgs, DiffArgs};
+pub use events::{EventVerb, EventsArgs};
 pub use group::GroupVerb;
 pub use host::HostVerb;
 pub use message::MessageVerb;
+pub use node::NodeVerb;
 pub use refused::Refused;
+pub use resource::ResourceVerb;
+pub use simulate::SimulateArgs;
 pub use status::StatusArgs;
+pub use validate::ValidateArgs;
 
 /// Everything went well.
 pub const EXIT_OK: u8 = 0;
@@ -46,8 +62,12 @@ Examples:
   baton diff definitions/                   what would change
   baton apply definitions/                  put it in force, on all nodes at once
   baton status --watch                      the whole cluster on one screen
-  baton group move partners --to node-b     a planned move
+  baton group move partners --to node-b     a planned move; with --what-if only what it would do
+  baton node drain node-a                   empty a node for maintenance
+  baton validate                            is it fit to fail over?
   baton why partners                        why it is where it is, what would follow
+  baton events --follow                     what happens, as it happens
+  baton simulate --do 'kill node node-a'    what the cluster would do
   baton message list --state suspended      what waits for you
 
 Exit codes:
@@ -98,6 +118,8 @@ impl Global {
 /// What an operator may ask for.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Verb {
+    /// Be a node of the cluster; with a verb: list, pause, drain, resume and evict nodes.
+    Node(NodeCommand),
     /// Put definitions in force.
     Apply(ApplyArgs),
     /// Show what `apply` would change.
@@ -108,16 +130,31 @@ pub enum Verb {
     Schema,
     /// Show the whole cluster on one screen.
     Status(StatusArgs),
-    /// Say why a group is where it is, and what would follow.
+    /// Say why a group is where it is, what would follow, and how the last failover went.
+    #[command(after_help = why::HELP)]
     Why {
         /// The group.
         group: String,
     },
+    /// Test whether this cluster is fit to fail over; never disruptive.
+    Validate(ValidateArgs),
+    /// Strike the owner of a test group, and prove that nothing is lost or comes twice.
+    Drill(DrillArgs),
     /// Cluster a host, or take it out of its group.
     Host(HostArgs),
-    /// List groups and their history, move them.
+    /// List, show, move, start and stop groups.
     #[command(subcommand)]
     Group(GroupVerb),
+    /// List and show what groups bring online.
+    #[command(subcommand)]
+    Resource(ResourceVerb),
+    /// Show operator events, the newest last; with --follow as they happen.
+    Events(EventsArgs),
+    /// What each operator event means, and what to do about it.
+    #[command(subcommand)]
+    Event(EventVerb),
+    /// Play what would happen, without touching anything.
+    Simulate(SimulateArgs),
     /// List, show, resume and terminate messages.
     #[command(subcommand)]
     Message(MessageVerb),
@@ -137,6 +174,18 @@ pub struct HostArgs {
     pub node: Option<String>,
 }
 
+/// `baton node`: with a verb for operators; without one it is a node, until it is told to stop.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = node::HELP)]
+pub struct NodeCommand {
+    /// What to do with a node. Without it this process becomes one.
+    #[command(subcommand)]
+    pub verb: Option<NodeVerb>,
+    /// How it is a node.
+    #[command(flatten)]
+    pub run: serve::NodeArgs,
+}
+
 /// Does what was asked.
 pub async fn run(verb: &Verb, global: &Global) -> anyhow::Result<ExitCode> {
     let code = match verb {
@@ -145,15 +194,36 @@ pub async fn run(verb: &Verb, global: &Global) -> anyhow::Result<ExitCode> {
         Verb::Check(args) => definitions::check(args, global)?,
         Verb::Schema => definitions::schema()?,
         Verb::Status(args) => status::run(args, global).await?,
-        Verb::Why { group } => group::why(group, global).await?,
+        Verb::Why { group } => why::run(group, global).await?,
+        Verb::Drill(args) => drill(args, global).await?,
+        Verb::Validate(args) => validate::run(args, global).await?,
+        Verb::Node(NodeCommand { verb: Some(_), run }) if run.ttl.is_some() => {
+            return Err(Refused::new("--ttl is for being a node, not for a verb").into());
+        }
+        Verb::Node(NodeCommand { verb: Some(verb), .. }) => node::run(verb, global).await?,
+        Verb::Node(NodeCommand { verb: None, .. }) => {
+            return Err(Refused::new("`baton node` needs a verb here, such as list").into());
+        }
         Verb::Host(HostArgs { verb: Some(verb), .. }) => host::run(verb, global).await?,
         Verb::Host(HostArgs { verb: None, .. }) => {
             return Err(Refused::new("`baton host` needs a verb: cluster or uncluster").into());
         }
         Verb::Group(verb) => group::run(verb, global).await?,
+        Verb::Resource(verb) => resource::run(verb, global).await?,
+        Verb::Events(args) => events::run(args, global).await?,
+        Verb::Event(verb) => events::kinds(verb, global)?,
+        Verb::Simulate(args) => simulate::run(args, global).await?,
         Verb::Message(verb) => message::run(verb, global).await?,
     };
     Ok(ExitCode::from(code))
+}
+
+async fn drill(args: &DrillArgs, global: &Global) -> anyhow::Result<u8> {
+    let store = session::open(global).await?;
+    let url = crate::config::store_url(&global.given())?;
+    let is_proof =
+        crate::drill::run(args, store, &url, &session::operator(), global.json()).await?;
+    Ok(if is_proof { EXIT_OK } else { EXIT_FAILED })
 }
 
 /// The exit code of an error.
@@ -173,8 +243,32 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     EXIT_FAILED
 }
 
-/// An error as it is printed. The problems of a YAML file have their own form.
-pub fn error_text(error: &anyhow::Error) -> String {
+/// An error as it is printed: for people, or as one line of JSON.
+pub fn error_text(error: &anyhow::Error, json: bool) -> String {
+    let text = text_of(error);
+    match json {
+        true => error_json(text.strip_prefix("error: ").unwrap_or(&text), exit_code(error)),
+        false => text,
+    }
+}
+
+/// A failure for programs, on standard error.
+pub fn error_json(text: &str, code: u8) -> String {
+    serde_json::json!({"error": text, "exit_code": code}).to_string()
+}
+
+/// Whether a line that could not be parsed asks for JSON.
+pub fn asks_for_json(words: impl Iterator<Item = String>) -> bool {
+    let words: Vec<String> = words.take_while(|word| word != "--").collect();
+    let together = ["-ojson", "-o=json", "--output=json"];
+    words.iter().any(|word| together.contains(&word.as_str()))
+        || words
+            .windows(2)
+            .any(|pair| matches!(pair[0].as_str(), "-o" | "--output") && pair[1] == "json")
+}
+
+/// The problems of a YAML file have their own form.
+fn text_of(error: &anyhow::Error) -> String {
     let file = |error: &anyhow::Error| match error.downcast_ref() {
         Some(ConfigError::File(invalid)) => Some(invalid.to_string()),
         Some(ConfigError::Setting(_)) | None => {
@@ -225,15 +319,49 @@ mod tests {
             "message resume 1 2",
             "message resume --all --port p",
             "message terminate --all --yes",
+            "node --name a --ttl 1s",
+            "node list -o json",
+            "node drain a --wait=5m",
+            "node drain a --no-wait",
+            "node resume a --failback policy --what-if",
+            "group start --all",
+            "group stop partners --no-wait",
+            "group unmonitor partners --for 1h",
+            "resource list --group partners",
+            "events --follow --since 1h --id 2004 --id group.moved",
+            "event show 2004",
+            "simulate --do x --do y --for 1m",
         ] {
             let words = std::iter::once("baton").chain(line.split(' '));
             if let Err(error) = OperatorLine::try_parse_from(words) {
                 panic!("{line}: {error}");
             }
         }
-        for line in ["", "message resume", "message resume 1 --all", "message resume 1 --port p"] {
+        for line in [
+            "",
+            "message resume",
+            "message resume 1 --all",
+            "message resume 1 --port p",
+            "group start",
+            "group start g --all",
+            "group unmonitor g",
+            "node drain a --what-if --no-wait",
+        ] {
             let words = std::iter::once("baton").chain(line.split_whitespace());
             assert!(OperatorLine::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn failures_are_json_for_programs() {
+        let error = anyhow::Error::from(Refused::new("no \"x\""));
+        let text = error_text(&error, true);
+        assert_eq!(text, r#"{"error":"no \"x\"","exit_code":3}"#);
+        assert_eq!(error_text(&error, false), "error: no \"x\"");
+        for (line, json) in
+            [("-o json x", true), ("x --output=json", true), ("x -- -o json", false)]
+        {
+            assert_eq!(asks_for_json(line.split(' ').map(str::to_owned)), json, "{line}");
         }
     }
 

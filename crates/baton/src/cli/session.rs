@@ -1,33 +1,50 @@
-//! What the verbs share: the store, who asks, and names that must be known.
+//! What the verbs share: the store, who asks, names that must be known, and how it is answered.
 
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use cluster::{NodeView, Snapshot};
 use model::definition::Group;
-use model::{Definitions, GroupName, Millis};
+use model::{Definitions, EventId, GroupName, Millis, NodeName, OperatorEvent, Timestamp};
 use serde::Serialize;
+use serde_json::json;
 use store::{Options, Store};
 
 use super::{Global, Refused};
 use crate::config;
+use crate::render::diff::Change;
+use crate::render::safe;
 
 /// Longest wait of a command for one answer of the store: a person is waiting.
 const PATIENCE: Millis = Millis::seconds(10);
 
+/// Objects that the record of new definitions names: `baton diff` and `history` have them all.
+const CHANGES_NAMED_MAX: usize = 20;
+
 /// Opens the store that the command line, the environment or the configuration names. A store in a
 /// file must be there: a mistyped path would otherwise look like an empty cluster.
 pub async fn open(global: &Global) -> Result<Arc<dyn Store>> {
-    let url = config::store_url(&global.given())?;
-    if let Some(path) = url.strip_prefix("sqlite:").filter(|path| !Path::new(path).exists()) {
-        let sentence = format!(
-            "there is no store {path}; name another with --store, or make this one with `baton \
-             apply` or `baton node`"
-        );
-        return Err(Refused::new(sentence).into());
+    match open_if_there(global).await? {
+        Ok(store) => Ok(store),
+        Err(path) => {
+            let sentence = format!(
+                "there is no store {path}; name another with --store, or make this one with \
+                 `baton apply` or `baton node`"
+            );
+            Err(Refused::new(sentence).into())
+        }
     }
-    open_url(url).await
+}
+
+/// The same for a question that has an answer without a store too: its path.
+pub async fn open_if_there(global: &Global) -> Result<Result<Arc<dyn Store>, String>> {
+    let url = config::store_url(&global.given())?;
+    match url.strip_prefix("sqlite:").filter(|path| !Path::new(path).exists()) {
+        Some(path) => Ok(Err(path.to_owned())),
+        None => Ok(Ok(open_url(url).await?)),
+    }
 }
 
 /// The same, for the verb that may make it.
@@ -60,6 +77,53 @@ pub fn group<'a>(definitions: &'a Definitions, name: &str) -> Result<&'a Group> 
     let parsed: Option<GroupName> = name.parse().ok();
     let found = parsed.and_then(|parsed| definitions.group(&parsed));
     found.ok_or_else(|| Refused::new(unknown()).into())
+}
+
+/// The node of this name, or a refusal that names those there are.
+pub fn node<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a NodeView> {
+    let found = snapshot.nodes.iter().find(|node| node.name.as_str() == name);
+    found.ok_or_else(|| {
+        let known = names(snapshot.nodes.iter().map(|node| &node.name));
+        Refused::new(format!("there is no node {name:?}; nodes that have joined: {known}")).into()
+    })
+}
+
+/// Puts on record what an operator did. It is done by then, so a store that does not take the
+/// record makes no failure of it.
+pub async fn record(store: &dyn Store, id: EventId, subject: String, sentence: String) {
+    let (node, at) = (None::<NodeName>, Timestamp(0));
+    let event = OperatorEvent { sequence: 0, at, id, node, subject, sentence };
+    if let Err(error) = store.record_events(&[event]).await {
+        let error = error.to_string();
+        eprintln!("warning: it is done, but its event {id} is not on record: {}", safe(&error));
+    }
+}
+
+/// Puts on record that definitions are in force: who did it, and which objects it changed.
+pub async fn record_applied(store: &dyn Store, version: u64, changes: &[Change]) {
+    let objects: Vec<String> = changes.iter().take(CHANGES_NAMED_MAX).map(Change::head).collect();
+    let more = match changes.len().saturating_sub(objects.len()) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let by = operator();
+    let sentence = format!("{by} put version {version} in force: {}{more}", objects.join(", "));
+    record(store, EventId::DEFINITIONS_APPLIED, "definitions".into(), sentence).await;
+}
+
+/// Answers in sentences, or as JSON with a word for what came of it.
+pub fn tell(global: &Global, outcome: &str, sentences: &[String], code: u8) -> Result<u8> {
+    if global.json() {
+        print_json(&json!({"outcome": outcome, "sentences": sentences}))?;
+    } else {
+        print(&lines(sentences))?;
+    }
+    Ok(code)
+}
+
+/// Sentences as lines that are safe for a terminal.
+pub fn lines(sentences: &[String]) -> String {
+    sentences.iter().map(|sentence| format!("{}\n", safe(sentence))).collect()
 }
 
 /// Names as a list for a sentence.

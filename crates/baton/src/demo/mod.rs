@@ -7,7 +7,7 @@
 
 mod files;
 mod partner;
-mod report;
+pub(crate) mod report;
 mod scenario;
 mod wire;
 

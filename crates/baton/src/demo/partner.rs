@@ -1,6 +1,6 @@
 //! The partner: an FTP server in this process, the files it offers, and what it sees of us.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -127,94 +127,4 @@ async fn wait_for(port: u16) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     anyhow::bail!("the demo's FTP server does not listen on 127.0.0.1:{port}")
-}
-
-/// The content of file number `number`: no two are alike, and a swapped byte shows.
-pub fn content(number: u32) -> Vec<u8> {
-    let lines = 1 + number % 40;
-    let mut text = format!("order {number}\n");
-    for line in 0..lines {
-        let checksum = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(line);
-        text.push_str(&format!("{number:08} {line:03} {checksum:016x}\n"));
-    }
-    text.into_bytes()
-}
-
-/// The name of file number `number`.
-pub fn name(number: u32) -> String {
-    format!("order-{number:06}.txt")
-}
-
-/// Writes one file as a careful partner does: under another name, then renamed.
-pub fn offer(folder: &Path, number: u32) -> Result<()> {
-    let hidden = folder.join(format!("{}.part", name(number)));
-    std::fs::write(&hidden, content(number))?;
-    std::fs::rename(&hidden, folder.join(name(number)))?;
-    Ok(())
-}
-
-/// What has been delivered, checked byte for byte.
-#[derive(Debug, Default, Clone)]
-pub struct Delivered {
-    /// Files that arrived at least once with their own bytes.
-    pub received: u32,
-    /// Copies beyond the first.
-    pub duplicates: u32,
-    /// Files whose bytes are not those that were sent.
-    pub corrupt: u32,
-}
-
-/// Reads the delivered files. Their names are `order-000001.txt.<message id>`, so that two
-/// messages made of one file would show as two files.
-pub fn check(folder: &Path, sent: u32) -> Result<Delivered> {
-    let mut copies: BTreeMap<u32, u32> = BTreeMap::new();
-    let mut delivered = Delivered::default();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let file_name = entry.file_name().to_string_lossy().into_owned();
-        if file_name.starts_with('.') {
-            continue;
-        }
-        let number = file_name
-            .strip_prefix("order-")
-            .and_then(|rest| rest.split('.').next())
-            .and_then(|digits| digits.parse().ok());
-        match number {
-            Some(number) if number < sent && std::fs::read(entry.path())? == content(number) => {
-                *copies.entry(number).or_default() += 1;
-            }
-            _ => delivered.corrupt += 1,
-        }
-    }
-    delivered.received = copies.len() as u32;
-    delivered.duplicates = copies.values().map(|count| count - 1).sum();
-    Ok(delivered)
-}
-
-/// How many files have been delivered so far, without looking into them.
-pub fn count(folder: &Path) -> u32 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let visible =
-        |entry: &std::fs::DirEntry| !entry.file_name().as_encoded_bytes().starts_with(b".");
-    entries.flatten().filter(visible).count() as u32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_check_sees_loss_duplicates_and_corruption() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let put = |name: &str, bytes: &[u8]| {
-            std::fs::write(folder.path().join(name), bytes).expect("written");
-        };
-        put("order-000000.txt.a", &content(0));
-        put("order-000001.txt.a", &content(1));
-        put("order-000001.txt.b", &content(1));
-        put("order-000002.txt.a", b"something else");
-        put(".baton-unfinished", b"");
-        let delivered = check(folder.path(), 4).expect("checked");
-        assert_eq!((delivered.received, delivered.duplicates, delivered.corrupt), (2, 1, 1));
-    }
 }

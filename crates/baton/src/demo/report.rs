@@ -5,21 +5,26 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::partner::Delivered;
+use crate::proof::Delivered;
 
 /// A kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// SIGKILL of the receive host's process.
+    #[value(name = "kill-host")]
     HostKilled,
     /// SIGKILL of the owner node and all its hosts.
+    #[value(name = "kill-node")]
     NodeKilled,
     /// SIGSTOP of the owner node and all its hosts; SIGCONT when another one has taken over.
+    #[value(name = "freeze-node")]
     NodeFrozen,
     /// The owner node cut off from the store, while it still reaches the partner.
+    #[value(name = "cut-store")]
     NodeCutOff,
     /// `baton group move` under load.
+    #[value(name = "move")]
     Moved,
 }
 
@@ -35,7 +40,8 @@ impl Kind {
         kinds
     }
 
-    fn words(self) -> &'static str {
+    /// In words.
+    pub fn words(self) -> &'static str {
         match self {
             Kind::HostKilled => "host killed",
             Kind::NodeKilled => "node killed",
@@ -203,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_lost_file_is_no_proof() {
-        let delivered = Delivered { received: 9, duplicates: 0, corrupt: 0 };
+        let delivered = Delivered { received: 9, ..Delivered::default() };
         let outcome =
             Outcome { sent: 10, delivered, faults: Vec::new(), store: String::new(), seconds: 1.0 };
         assert_eq!(outcome.lost(), 1);

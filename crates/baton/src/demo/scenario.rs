@@ -8,15 +8,17 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use model::{Epoch, GroupName, LeaseName, Millis, NodeName, Timestamp};
+use model::{Epoch, GroupName, Millis};
 use store::{Options, Store};
 use tokio::task::JoinSet;
 
 use super::DemoArgs;
-use super::partner::{self, Observer, Partner};
+use super::partner::{Observer, Partner};
 use super::report::{Fault, Kind, Outcome, Story};
 use super::wire::Wire;
 use crate::machines::Machine;
+use crate::proof;
+use crate::watch::Watch;
 
 /// The machines.
 const NODES: [&str; 3] = ["a", "b", "c"];
@@ -24,6 +26,7 @@ const NODES: [&str; 3] = ["a", "b", "c"];
 /// The clustered group, and its host.
 const GROUP: &str = "partners";
 const RECEIVE_HOST: &str = "receive";
+const LOCATION: &str = "orders-ftp";
 
 /// Longest wait for the cluster to form, and for an owner after a fault: beyond it the demo has
 /// failed and says what it was waiting for.
@@ -70,16 +73,6 @@ struct Stage<'a> {
     wires: Vec<Wire>,
     offered: Arc<AtomicU32>,
     begun: Instant,
-}
-
-/// Who owns the group, as the store has it.
-#[derive(Debug, Clone)]
-struct Owner {
-    node: NodeName,
-    epoch: Epoch,
-    at: Timestamp,
-    reason: String,
-    evidence: String,
 }
 
 impl<'a> Stage<'a> {
@@ -131,7 +124,7 @@ impl<'a> Stage<'a> {
     }
 
     async fn play(&mut self) -> Result<Outcome> {
-        let first = self.owner_after(Epoch(0)).await?;
+        let first = self.watch()?.owner_after(Epoch(0)).await?;
         self.story.line(&format!(
             "group {GROUP} is online on {} (epoch {}); files begin to come",
             first.node, first.epoch
@@ -157,7 +150,7 @@ impl<'a> Stage<'a> {
         all_faults_done.store(true, Ordering::Relaxed);
         writer.join_next().await.context("the partner has stopped")???;
         self.all_delivered().await?;
-        let delivered = partner::check(&self.folder.join("delivered"), self.args.files)?;
+        let delivered = proof::check(&self.folder.join("delivered"), 0..self.args.files)?;
         Ok(Outcome {
             sent: self.args.files,
             delivered,
@@ -178,7 +171,7 @@ impl<'a> Stage<'a> {
     /// Waits until somebody is at work.
     async fn first_download(&self) -> Result<()> {
         let Some(observer) = &self.partner.observer else {
-            self.listed_under(Epoch(1)).await?;
+            self.watch()?.listed_under(LOCATION, Epoch(1)).await?;
             return Ok(());
         };
         let nobody = BTreeSet::new();
@@ -203,7 +196,7 @@ impl<'a> Stage<'a> {
 
     /// One fault, from the blow to the new owner's first download.
     async fn fault(&mut self, number: u32, kind: Kind) -> Result<Fault> {
-        let before = self.owner().await?.context("nobody owns the group")?;
+        let before = self.watch()?.owner().await?.context("nobody owns the group")?;
         let active = self.sessions_at_work().await?;
         let place = self
             .machines
@@ -217,13 +210,18 @@ impl<'a> Stage<'a> {
             Kind::NodeKilled => self.machines[place].kill()?,
             Kind::NodeFrozen => self.machines[place].freeze()?,
             Kind::NodeCutOff => self.wires[place].cut(),
-            Kind::Moved => self.ask_for_a_move().await?,
+            Kind::Moved => self.watch()?.ask_for_a_move("demo").await?,
         }
-        let after = self.owner_after(before.epoch).await?;
+        let after = self.watch()?.owner_after(before.epoch).await?;
         let taken = blow + after.at.since(blow_at).as_duration();
         let gap = match &self.partner.observer {
             Some(observer) => self.gap(observer, kind, blow..taken, &active).await?,
-            None => self.listed_under(after.epoch).await?.since(blow_at).as_duration(),
+            None => self
+                .watch()?
+                .listed_under(LOCATION, after.epoch)
+                .await?
+                .since(blow_at)
+                .as_duration(),
         };
         match kind {
             Kind::NodeKilled => self.machines[place].restart()?,
@@ -241,7 +239,7 @@ impl<'a> Stage<'a> {
             reason: after.reason,
             gap,
         };
-        let delivered = partner::count(&self.folder.join("delivered"));
+        let delivered = proof::count(&self.folder.join("delivered"));
         let offered = self.offered.load(Ordering::Relaxed);
         self.story.fault(&fault, self.args.faults, offered, delivered);
         Ok(fault)
@@ -290,70 +288,15 @@ impl<'a> Stage<'a> {
         Ok(back.saturating_duration_since(missed_from))
     }
 
-    /// When the location's first listing under this epoch or a later one was complete.
-    async fn listed_under(&self, epoch: Epoch) -> Result<Timestamp> {
-        let deadline = Instant::now() + WAIT_MAX;
-        loop {
-            let reports = self.store.locations().await.unwrap_or_default();
-            let report = reports.into_iter().find(|report| report.epoch >= epoch);
-            if let Some(at) = report.and_then(|report| report.active_since) {
-                return Ok(at);
-            }
-            ensure!(Instant::now() < deadline, "the location is not polled under epoch {epoch}");
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    async fn ask_for_a_move(&self) -> Result<()> {
-        let request = cluster::MoveRequest {
-            group: GroupName::new(GROUP)?,
-            to: None,
-            by: "demo".into(),
-            at: Timestamp(0),
-        };
-        Ok(self.store.request_move(&request).await?)
-    }
-
-    async fn owner(&self) -> Result<Option<Owner>> {
-        let lease = LeaseName::Group(GroupName::new(GROUP)?);
-        let snapshot = self.store.snapshot().await?;
-        let Some(view) = snapshot.leases.iter().find(|view| view.lease == lease) else {
-            return Ok(None);
-        };
-        let tenure = snapshot.history.iter().rev().find(|tenure| {
-            tenure.lease == lease && tenure.epoch == view.epoch && tenure.holder.is_some()
-        });
-        Ok(view.holder.clone().map(|node| Owner {
-            node,
-            epoch: view.epoch,
-            at: tenure.map_or(snapshot.now, |tenure| tenure.at),
-            reason: view.reason.clone(),
-            evidence: tenure.map(|tenure| tenure.evidence.to_string()).unwrap_or_default(),
-        }))
-    }
-
-    /// Waits until the group has an owner under a later epoch.
-    async fn owner_after(&self, epoch: Epoch) -> Result<Owner> {
-        let deadline = Instant::now() + WAIT_MAX;
-        loop {
-            match self.owner().await {
-                Ok(Some(owner)) if owner.epoch > epoch => return Ok(owner),
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "cannot look"),
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "nobody has taken group {GROUP} over since epoch {epoch}"
-            );
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+    fn watch(&self) -> Result<Watch<'_>> {
+        Ok(Watch { store: self.store.as_ref(), group: GroupName::new(GROUP)? })
     }
 
     /// Waits until as many files are delivered as were sent, or nothing comes any more.
     async fn all_delivered(&mut self) -> Result<()> {
         let delivered = self.folder.join("delivered");
         let deadline = Instant::now() + DELIVERY_MAX;
-        while partner::count(&delivered) < self.args.files {
+        while proof::count(&delivered) < self.args.files {
             if Instant::now() > deadline {
                 self.story.line("not everything was delivered in time");
                 break;
@@ -382,7 +325,7 @@ async fn write_files(
         if !all_faults_done.load(Ordering::Relaxed) {
             tokio::time::sleep_until((begun + pace * number).into()).await;
         }
-        partner::offer(&folder, number)?;
+        proof::offer(&folder, number)?;
         offered.store(number + 1, Ordering::Relaxed);
     }
     Ok(())
@@ -408,7 +351,7 @@ fn definitions(partner: &Partner, folder: &Path, ttl: Millis) -> serde_json::Val
         "receive_ports": [{
             "name": "orders",
             "locations": [{
-                "name": "orders-ftp",
+                "name": LOCATION,
                 "host": RECEIVE_HOST,
                 "poll_interval": "10ms",
                 "stability": "none",

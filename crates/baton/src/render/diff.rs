@@ -8,19 +8,28 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Look, Paint};
+use crate::yaml::is_secret;
 
 /// One object that differs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Change {
     /// How.
     pub action: Action,
-    /// What it is: `group`, `host`, `receive_port`, `receive_location`, `send_port`.
+    /// What it is: `group`, `host`, `resource`, `receive_port`, `receive_location`,
+    /// `send_port`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
     /// What differs in it; empty when it is added or removed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Field>,
+}
+
+impl Change {
+    /// Which object, and how it differs: `~ group partners`.
+    pub fn head(&self) -> String {
+        format!("{} {} {}", self.action.mark(), self.kind, self.name)
+    }
 }
 
 /// How an object differs.
@@ -33,6 +42,16 @@ pub enum Action {
     Remove,
     /// It is another.
     Change,
+}
+
+impl Action {
+    fn mark(self) -> &'static str {
+        match self {
+            Action::Add => "+",
+            Action::Remove => "-",
+            Action::Change => "~",
+        }
+    }
 }
 
 /// One field that differs. Passwords stand here as `***`.
@@ -74,12 +93,12 @@ pub fn changes(old: &Definitions, new: &Definitions) -> Vec<Change> {
 pub fn render(changes: &[Change], look: Look) -> String {
     let mut text = String::new();
     for change in changes {
-        let (mark, paint) = match change.action {
-            Action::Add => ("+", Paint::Good),
-            Action::Remove => ("-", Paint::Bad),
-            Action::Change => ("~", Paint::Warn),
+        let paint = match change.action {
+            Action::Add => Paint::Good,
+            Action::Remove => Paint::Bad,
+            Action::Change => Paint::Warn,
         };
-        let head = look.paint(paint, &format!("{mark} {} {}", change.kind, change.name));
+        let head = look.paint(paint, &change.head());
         match change.fields.as_slice() {
             [] => {
                 let _ = writeln!(text, "{head}");
@@ -103,7 +122,7 @@ fn line(field: &Field) -> String {
     super::safe(&line).into_owned()
 }
 
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "(unset)".into(),
         Value::String(text) if !text.is_empty() && !text.contains([' ', '"']) => text.clone(),
@@ -118,7 +137,7 @@ fn shown(value: &Value) -> String {
 type Objects = Vec<(String, Value)>;
 
 /// The objects of each kind as JSON. A location is an object of its own that names its port.
-fn objects(definitions: &Definitions) -> [(&'static str, Objects); 5] {
+fn objects(definitions: &Definitions) -> [(&'static str, Objects); 6] {
     let mut ports = named(&definitions.receive_ports);
     let mut locations = Vec::new();
     for (port, value) in &mut ports {
@@ -132,6 +151,7 @@ fn objects(definitions: &Definitions) -> [(&'static str, Objects); 5] {
     [
         ("group", named(&definitions.groups)),
         ("host", named(&definitions.hosts)),
+        ("resource", named(&definitions.resources)),
         ("receive_port", ports),
         ("receive_location", locations),
         ("send_port", named(&definitions.send_ports)),
@@ -155,7 +175,9 @@ fn fields(old: &Value, new: &Value) -> Vec<Field> {
     differing
         .map(|path| {
             let value = |values: &BTreeMap<String, Value>| match values.get(path) {
-                Some(_) if path.ends_with("password") => Value::String("***".into()),
+                Some(_) if path.rsplit('.').next().is_some_and(is_secret) => {
+                    Value::String("***".into())
+                }
                 value => value.cloned().unwrap_or_default(),
             };
             Field { path: path.clone(), old: value(&old), new: value(&new) }
@@ -164,7 +186,7 @@ fn fields(old: &Value, new: &Value) -> Vec<Field> {
 }
 
 /// Every value that is not a mapping, by its path.
-fn flat(value: &Value) -> BTreeMap<String, Value> {
+pub(super) fn flat(value: &Value) -> BTreeMap<String, Value> {
     fn walk(path: String, value: &Value, found: &mut BTreeMap<String, Value>) {
         match value {
             Value::Object(entries) => {

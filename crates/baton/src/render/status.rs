@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
-use cluster::{LeaseView, Presence, Snapshot};
-use model::{Cause, Epoch, Evidence, LeaseName, NodeName, Timestamp};
+use cluster::{LeaseView, Snapshot};
+use model::{GroupState, LeaseName, NodeName, Timestamp};
 use serde::Serialize;
 use store::{Backlog, LocationReport, WorkState};
 
+use super::group::{GroupStatus, status_table};
+use super::node::{NodeState, NodeStatus, mixed_versions, names};
 use super::table::{Cell, Fit, Table};
-use super::{Look, Paint, ago, counted, length};
+use super::{Look, Paint, ago, counted};
 
 /// Everything that `baton status` knows. As JSON, times are milliseconds since 1970 by the
 /// store's clock.
@@ -32,46 +34,6 @@ pub struct Status {
     pub receive_locations: Vec<LocationStatus>,
     /// The send ports, and work that nobody subscribes to (with an empty name).
     pub send_ports: Vec<PortStatus>,
-}
-
-/// A node.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct NodeStatus {
-    /// Its name.
-    pub name: NodeName,
-    /// `up`, `silent`, `cut off`, `down` or `left`.
-    pub state: &'static str,
-    /// Why the store thinks so.
-    pub presence: Presence,
-    /// Which life of the node this is.
-    pub epoch: Epoch,
-    /// When its lease runs out, or ran out.
-    pub expires_at: Timestamp,
-    /// The groups that it owns.
-    pub owns: Vec<String>,
-}
-
-/// A group.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct GroupStatus {
-    /// Its name.
-    pub name: String,
-    /// `online`, `expired` (its owner's lease ran out), or `vacant`.
-    pub state: &'static str,
-    /// Its owner.
-    pub owner: Option<NodeName>,
-    /// How many owners it has had.
-    pub epoch: Epoch,
-    /// When it last changed hands.
-    pub since: Option<Timestamp>,
-    /// Why, as a word.
-    pub cause: Option<Cause>,
-    /// Why, as a sentence.
-    pub reason: Option<String>,
-    /// How sure the store was that the owner before had let go.
-    pub evidence: Option<Evidence>,
-    /// A move that was asked for and is not done.
-    pub move_pending: Option<String>,
 }
 
 /// A host.
@@ -131,8 +93,8 @@ impl Status {
             now: snapshot.now,
             definitions_version: snapshot.definitions_version,
             suspended: backlog.iter().filter(suspended).map(|entry| entry.count).sum(),
-            nodes: nodes(snapshot),
-            groups: groups(snapshot),
+            nodes: NodeStatus::all(snapshot),
+            groups: GroupStatus::all(snapshot),
             hosts: hosts(snapshot),
             receive_locations: locations(snapshot, reports),
             send_ports: ports(snapshot, backlog),
@@ -140,69 +102,9 @@ impl Status {
     }
 }
 
-fn nodes(snapshot: &Snapshot) -> Vec<NodeStatus> {
-    let owned_by = |node: &NodeName| {
-        let held = snapshot.leases.iter().filter(|lease| holder(lease, snapshot.now) == Some(node));
-        held.filter_map(|lease| match &lease.lease {
-            LeaseName::Group(group) => Some(group.to_string()),
-            LeaseName::Node(_) | LeaseName::Instance(..) => None,
-        })
-        .collect()
-    };
-    let of = |node: &cluster::NodeView| NodeStatus {
-        name: node.name.clone(),
-        state: match node.presence {
-            Presence::Left => "left",
-            Presence::ConfirmedDead => "down",
-            Presence::ConnectionGone => "cut off",
-            Presence::Present if node.expires_at <= snapshot.now => "silent",
-            Presence::Present => "up",
-        },
-        presence: node.presence,
-        epoch: node.epoch,
-        expires_at: node.expires_at,
-        owns: owned_by(&node.name),
-    };
-    snapshot.nodes.iter().map(of).collect()
-}
-
 /// Who holds a lease that has not run out.
 fn holder(lease: &LeaseView, now: Timestamp) -> Option<&NodeName> {
     lease.holder.as_ref().filter(|_| lease.expires_at > now)
-}
-
-fn groups(snapshot: &Snapshot) -> Vec<GroupStatus> {
-    let of = |group: &model::definition::Group| {
-        let name = LeaseName::Group(group.name.clone());
-        let lease = snapshot.leases.iter().find(|lease| lease.lease == name);
-        let taken = lease.and_then(|lease| {
-            let taken = |tenure: &&cluster::Tenure| {
-                tenure.lease == name && tenure.epoch == lease.epoch && tenure.holder.is_some()
-            };
-            snapshot.history.iter().rev().find(taken)
-        });
-        let pending = snapshot.moves.iter().find(|wish| wish.group == group.name);
-        GroupStatus {
-            name: group.name.to_string(),
-            state: match lease {
-                Some(lease) if holder(lease, snapshot.now).is_some() => "online",
-                Some(LeaseView { holder: Some(_), .. }) => "expired",
-                Some(_) | None => "vacant",
-            },
-            owner: lease.and_then(|lease| lease.holder.clone()),
-            epoch: lease.map(|lease| lease.epoch).unwrap_or_default(),
-            since: lease.map(|lease| lease.changed_at),
-            cause: lease.map(|lease| lease.cause),
-            reason: lease.map(|lease| lease.reason.clone()),
-            evidence: taken.map(|taken| taken.evidence),
-            move_pending: pending.map(|wish| {
-                let to = wish.to.as_ref().map_or("another node".into(), |to| format!("node {to}"));
-                let asked = ago(snapshot.now, wish.at);
-                format!("a move to {to} was asked for by {} {asked}", wish.by)
-            }),
-        }
-    };
-    snapshot.definitions.groups.iter().map(of).collect()
 }
 
 fn hosts(snapshot: &Snapshot) -> Vec<HostStatus> {
@@ -272,8 +174,8 @@ impl Status {
     /// The screen.
     pub fn render(&self, look: Look) -> String {
         let mut text = String::new();
-        let up = self.nodes.iter().filter(|node| node.state == "up").count();
-        let known = self.nodes.iter().filter(|node| node.state != "left").count();
+        let up = self.nodes.iter().filter(|node| node.state.is_up()).count();
+        let known = self.nodes.iter().filter(|node| node.state != NodeState::Left).count();
         let _ = writeln!(text, "store {}", super::safe(&self.store));
         let definitions = match self.definitions_version {
             0 => "no definitions applied yet".into(),
@@ -282,7 +184,7 @@ impl Status {
         let _ = writeln!(text, "{up} of {} up, {definitions}", counted(known as u64, "node"));
         for (heading, table) in [
             ("NODES", self.node_table()),
-            ("GROUPS", self.group_table()),
+            ("GROUPS", status_table(&self.groups, self.now)),
             ("HOSTS", self.host_table()),
             ("RECEIVE LOCATIONS", self.location_table()),
             ("SEND PORTS", self.port_table()),
@@ -305,57 +207,15 @@ impl Status {
             ("OWNS", Fit::Cut),
         ]);
         for node in &self.nodes {
-            let paint = match node.state {
-                "up" => Paint::Good,
-                "left" => Paint::Dim,
-                "down" => Paint::Bad,
-                _ => Paint::Warn,
-            };
-            let lease = if node.state == "left" {
-                "given back".into()
-            } else if node.expires_at > self.now {
-                format!("{} left", length(node.expires_at.since(self.now)))
-            } else {
-                format!("over for {}", length(self.now.since(node.expires_at)))
-            };
             table.row([
                 node.name.as_str().into(),
-                Cell::painted(node.state, paint),
+                node.state_cell(),
                 node.epoch.to_string().into(),
-                lease.into(),
-                node.owns.join(", ").into(),
+                node.lease(self.now).into(),
+                names(&node.owns).into(),
             ]);
-        }
-        table
-    }
-
-    /// The groups, with their reasons.
-    pub fn group_table(&self) -> Table {
-        let mut table = Table::new([
-            ("NAME", Fit::Left),
-            ("STATE", Fit::Left),
-            ("OWNER", Fit::Left),
-            ("EPOCH", Fit::Right),
-            ("SINCE", Fit::Left),
-            ("CAUSE", Fit::Left),
-            ("EVIDENCE", Fit::Cut),
-        ]);
-        for group in &self.groups {
-            let paint = if group.state == "online" { Paint::Good } else { Paint::Bad };
-            table.row([
-                group.name.as_str().into(),
-                Cell::painted(group.state, paint),
-                group.owner.as_ref().map_or("-", NodeName::as_str).into(),
-                group.epoch.to_string().into(),
-                group.since.map_or("-".into(), |since| ago(self.now, since)).into(),
-                group.cause.map_or("-", Cause::as_str).into(),
-                group.evidence.map_or("-".into(), |evidence| evidence.to_string()).into(),
-            ]);
-            if let Some(reason) = &group.reason {
-                table.note(reason, Paint::Dim);
-            }
-            if let Some(pending) = &group.move_pending {
-                table.note(pending, Paint::Warn);
+            for (note, paint) in node.notes(self.now) {
+                table.note(note, paint);
             }
         }
         table
@@ -469,9 +329,15 @@ impl Status {
             let count = counted(self.suspended, "message");
             lines.push(format!("{count} suspended: baton message list --state suspended"));
         }
-        for group in self.groups.iter().filter(|group| group.state != "online") {
-            lines.push(format!("group {0} is {1}: baton why {0}", group.name, group.state));
+        for group in self.groups.iter().filter(|group| group.wanted_online) {
+            let what = match group.state {
+                _ if group.orphaned.is_some() => "without its owner".to_owned(),
+                GroupState::Online => continue,
+                state => state.to_string(),
+            };
+            lines.push(format!("group {0} is {what}: baton why {0}", group.name));
         }
+        lines.extend(mixed_versions(&self.nodes));
         let mut text = String::new();
         for (index, line) in lines.iter().enumerate() {
             let gap = if index == 0 { "\n" } else { "" };

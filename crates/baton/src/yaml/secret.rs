@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde_json::Value;
+
 use super::nearest::distance;
 use super::tree::{Kind, Node, Span};
 
@@ -17,8 +19,23 @@ pub fn secrets(text: &str, tree: Option<&Node>) -> Vec<Range<usize>> {
     found
 }
 
+/// A value without passwords, which stand as `***` in it.
+pub fn masked(value: Value) -> Value {
+    match value {
+        Value::Object(entries) => {
+            let masked = entries.into_iter().map(|(key, value)| {
+                let secret = is_secret(&key) && value.is_string();
+                (key, if secret { Value::String("***".into()) } else { masked(value) })
+            });
+            Value::Object(masked.collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(masked).collect()),
+        other => other,
+    }
+}
+
 /// Whether the value of this key is a password; misspelt keys too, since they get reported.
-fn is_secret(key: &str) -> bool {
+pub fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let plain = key.trim_matches(['"', '\'']);
     let named = plain.contains("password") || distance(plain, "password") <= 2;

@@ -70,7 +70,7 @@ error: there is no field gruop here
   |
 3 |     gruop: g
   |     ^^^^^
-  = help: did you mean group? Known here: name, group, nodes
+  = help: did you mean group? Known here: name, group, nodes, depends_on, policy
 
 1 problem",
     );
@@ -115,7 +115,7 @@ error: there is no field nam here
   |
 4 |   - nam: c
   |     ^^^
-  = help: did you mean name? Known here: name, group, nodes
+  = help: did you mean name? Known here: name, group, nodes, depends_on, policy
 
 error: name is missing here
  --> baton.yaml:4:5
@@ -337,7 +337,8 @@ error: expected a mapping, found a text
   |
 1 | just a text
   | ^^^^^^^^^^^
-  = help: write its fields, each on a line of its own: groups, hosts, receive_ports, send_ports
+  = help: write its fields, each on a line of its own: groups, hosts, resources, receive_ports, \
+send_ports
 
 1 problem",
     );
@@ -419,4 +420,17 @@ fn no_text_panics() {
         let text: String = (0..length).map(|_| LETTERS[random(LETTERS.len())]).collect();
         let _ = parse_definitions(vec![source("x".into(), text)]);
     }
+}
+
+#[test]
+fn what_is_no_utf8_is_shown_in_its_line() {
+    let error = limited("x.yaml", &b"hosts:\n  - {name: M\xfcller}\n"[..]).expect_err("refused");
+    let error = error.to_string();
+    assert!(
+        error.starts_with("error: this byte (0xfc) is not UTF-8\n --> x.yaml:2:13\n"),
+        "{error}"
+    );
+    assert!(error.contains("2 |   - {name: M\u{fffd}ller}\n  |             ^\n"), "{error}");
+    let error = limited("x.yaml", &b"password: hunter2\xfc\n"[..]).expect_err("refused");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
 }

@@ -1,8 +1,9 @@
 //! Leases on this node: asked for, held, renewed, lost, and what follows when a host fails.
 
-use model::{BootTime, Cause, Epoch, Evidence, HostName, LeaseName, Millis, NodeName};
+use model::{BootTime, Cause, Epoch, EventId, Evidence, LeaseName, Millis, NodeName, ResourceName};
 
 use super::children::ChildState;
+use super::life::subject;
 use super::{AcquireOutcome, AcquireRequest, Agent, Effect};
 use crate::restart::{self, Failure, Next};
 
@@ -42,18 +43,19 @@ pub enum Phase {
         /// What was asked.
         retry: Retry,
     },
-    /// Ours; its hosts are being activated, or their warm standbys are not up yet.
+    /// Ours; its members are being activated, or their standbys are not up yet.
     OnlinePending {
         /// After this it counts as failed.
         until: BootTime,
     },
-    /// Ours, and all its hosts are active.
+    /// Ours, and all its members are active.
     Online,
-    /// A host failed; the policy waits for a snapshot that has seen our epoch.
+    /// A member failed; the policy waits for a snapshot that has seen our epoch, or for the end of
+    /// a maintenance.
     Deciding(Failure),
-    /// A host failed, and this is when it is tried again.
+    /// A member failed, and this is when it is tried again.
     Failed(Retry),
-    /// Its hosts are being stopped, then it is let go.
+    /// Its members are being stopped, then it is let go.
     OfflinePending {
         /// How it is let go.
         then: LetGo,
@@ -78,6 +80,8 @@ pub struct Retry {
     pub cause: Cause,
     /// Why.
     pub reason: String,
+    /// The resource whose failure it follows, if it follows one.
+    pub resource: Option<ResourceName>,
 }
 
 /// How a lease is let go.
@@ -89,6 +93,8 @@ pub struct LetGo {
     pub offered_to: Option<NodeName>,
     /// Why.
     pub reason: String,
+    /// The resource whose failure it follows, if it follows one.
+    pub resource: Option<ResourceName>,
 }
 
 /// How often a lease was asked for in vain, and when it may be asked for again.
@@ -144,9 +150,9 @@ impl Agent {
         if !matches!(tenancy.phase, Phase::Acquiring { .. }) {
             tenancy.phase = Phase::NotOurs;
         }
-        self.say_of(lease, sentence);
-        for host in self.working_for(lease) {
-            self.kill(&host);
+        self.tell_of(lease, sentence, is_group(lease).then_some(EventId::GROUP_LOST));
+        for name in self.working_for(lease) {
+            self.kill(&name);
         }
         self.ask_snapshot();
     }
@@ -167,7 +173,7 @@ impl Agent {
             }
             tenancy.trust_until = trust_until;
             for host in self.trusting(lease, *epoch) {
-                self.push(Effect::Trust { host, trust_until });
+                self.push(Effect::Trust { resource: host, trust_until });
             }
         }
         for (lease, epoch) in lost {
@@ -195,7 +201,12 @@ impl Agent {
         let tenancy = self.leases.entry(request.lease.clone()).or_default();
         tenancy.phase = Phase::Acquiring {
             until: self.now.after(ANSWER_MAX),
-            retry: Retry { at: self.now, cause: request.cause, reason: request.reason.clone() },
+            retry: Retry {
+                at: self.now,
+                cause: request.cause,
+                reason: request.reason.clone(),
+                resource: request.resource.clone(),
+            },
         };
         self.say_of(&request.lease, request.reason.clone());
         self.push(Effect::Acquire(request));
@@ -216,7 +227,7 @@ impl Agent {
         };
         match outcome {
             AcquireOutcome::Granted(epoch, evidence) => {
-                self.granted(lease, sent_at, epoch, evidence);
+                self.granted(lease, sent_at, (epoch, evidence), &retry);
             }
             AcquireOutcome::Refused(why) => {
                 self.hold_back(lease);
@@ -228,10 +239,16 @@ impl Agent {
         }
     }
 
-    fn granted(&mut self, lease: &LeaseName, sent_at: BootTime, epoch: Epoch, evidence: Evidence) {
+    fn granted(
+        &mut self,
+        lease: &LeaseName,
+        sent_at: BootTime,
+        (epoch, evidence): (Epoch, Evidence),
+        asked: &Retry,
+    ) {
         self.asks.remove(lease);
         let trust_until = self.timing.trust_until(sent_at);
-        let until = self.now.after(self.policy(lease).pending_timeout);
+        let until = self.now.after(self.pending_timeout(lease));
         let Some(tenancy) = self.leases.get_mut(lease) else {
             return;
         };
@@ -243,9 +260,10 @@ impl Agent {
             return;
         }
         let me = &self.me;
-        self.say_of(lease, format!("{me} owns it under epoch {epoch} (evidence: {evidence})"));
-        for host in self.hosts_of(lease) {
-            self.hurry(&host);
+        let sentence = format!("{me} owns it under epoch {epoch} (evidence: {evidence})");
+        self.tell_of(lease, sentence, taken(asked.cause).filter(|_| is_group(lease)));
+        for name in self.members_of(lease) {
+            self.hurry(&name);
         }
         self.ask_snapshot();
     }
@@ -298,7 +316,7 @@ impl Agent {
         }
     }
 
-    /// A host of a lease that should be online has failed.
+    /// A member of a lease that should be online has failed.
     pub(super) fn failed(&mut self, lease: &LeaseName, failure: Failure) {
         let Some(tenancy) = self.leases.get_mut(lease) else {
             return;
@@ -308,9 +326,10 @@ impl Agent {
         }
     }
 
-    /// A host stopped without a failure: its group is brought back under a new epoch.
+    /// A member stopped without a failure: its group is brought back under a new epoch.
     pub(super) fn bring_back(&mut self, lease: &LeaseName, reason: String) {
-        let retry = Retry { at: self.now.after(AGAIN_AFTER), cause: Cause::Regained, reason };
+        let at = self.now.after(AGAIN_AFTER);
+        let retry = Retry { at, cause: Cause::Regained, reason, resource: None };
         let Some(tenancy) = self.leases.get_mut(lease) else {
             return;
         };
@@ -325,6 +344,16 @@ impl Agent {
             self.restart_instance(lease, failure);
             return;
         };
+        if let Some(until) = self.unmonitored_until(lease) {
+            let Failure { resource, how, .. } = failure;
+            let sentence = format!(
+                "{resource} failed on {} ({how}), which counts only after {until}: an operator \
+                 wants it unmonitored until then",
+                self.me
+            );
+            self.say_event(subject(lease), sentence, EventId::RESOURCE_FAILED);
+            return;
+        }
         let epoch = self.leases.get(lease).and_then(|tenancy| tenancy.epoch);
         let seen = self.seen.as_ref().filter(|seen| {
             seen.snapshot.lease(lease).is_some_and(|view| Some(view.epoch) == epoch)
@@ -335,35 +364,52 @@ impl Agent {
         let Some(group) = seen.snapshot.definitions.group(name) else {
             return;
         };
-        let verdict =
-            restart::after_failure(&seen.snapshot, self.store_now(), group, &self.me, failure);
+        let (now, snapshot) = (self.store_now(), &seen.snapshot);
+        let verdict = restart::after_failure(snapshot, now, group, &self.me, failure);
+        let budget = restart::failovers(snapshot, now, group);
         let reason = verdict.reason;
-        self.say_of(lease, reason.clone());
-        match verdict.next {
-            Next::RestartHere { after } => self.retry(lease, after, Cause::Restart, reason),
-            Next::Park { after } => self.retry(lease, after, Cause::Retry, reason),
-            Next::FailOver { to } => {
-                let cause = Cause::Failover;
-                self.take_offline(lease, LetGo { cause, offered_to: Some(to), reason });
-            }
+        let event = match &verdict.next {
+            Next::RestartHere { .. } => EventId::RESOURCE_FAILED,
+            Next::Park { .. } | Next::Stay => EventId::GROUP_PARKED,
+            Next::FailOver { banned: true, .. } => EventId::RESOURCE_BANNED,
+            Next::FailOver { .. } => EventId::GROUP_FAILED_OVER,
+        };
+        let used = budget.used + 1;
+        let failing_over = matches!(verdict.next, Next::FailOver { .. });
+        if failing_over && used * 2 >= budget.max && used < budget.max {
+            let sentence = format!("{used} of {} failovers are used now", budget.max);
+            self.say_event(subject(lease), sentence, EventId::GROUP_BUDGET_HALF);
         }
+        self.say_event(subject(lease), reason.clone(), event);
+        let resource = Some(failure.resource.clone());
+        let (after, cause) = match verdict.next {
+            Next::RestartHere { after } => (after, Cause::Restart),
+            Next::Park { after } => (after, Cause::Retry),
+            Next::Stay => (Millis(u64::MAX), Cause::Retry),
+            Next::FailOver { to, banned } => {
+                let cause = if banned { Cause::Banned } else { Cause::Failover };
+                let offered_to = Some(to);
+                return self.take_offline(lease, LetGo { cause, offered_to, reason, resource });
+            }
+        };
+        self.retry(lease, Retry { at: self.now.after(after), cause, reason, resource });
     }
 
-    fn retry(&mut self, lease: &LeaseName, after: Millis, cause: Cause, reason: String) {
-        let at = self.now.after(after);
+    fn retry(&mut self, lease: &LeaseName, retry: Retry) {
         if let Some(tenancy) = self.leases.get_mut(lease) {
-            tenancy.phase = Phase::Failed(Retry { at, cause, reason });
+            tenancy.phase = Phase::Failed(retry);
         }
     }
 
     /// A host that is not clustered runs nowhere else: it is restarted, ever more slowly.
     fn restart_instance(&mut self, lease: &LeaseName, failure: &Failure) {
-        let deaths = self.children.get(&failure.host).map_or(0, |child| child.deaths);
+        let deaths = self.children.get(&failure.resource).map_or(0, |child| child.deaths);
         let after = restart::backoff(AGAIN_AFTER, deaths.saturating_sub(1));
-        let Failure { host, how } = failure;
-        let reason = format!("host {host} failed on {} ({how}), restart in {after}", self.me);
-        self.say_of(lease, reason.clone());
-        self.retry(lease, after, Cause::Restart, reason);
+        let Failure { resource, how, .. } = failure;
+        let reason = format!("host {resource} failed on {} ({how}), restart in {after}", self.me);
+        self.say_event(subject(lease), reason.clone(), EventId::RESOURCE_FAILED);
+        let (at, cause) = (self.now.after(after), Cause::Restart);
+        self.retry(lease, Retry { at, cause, reason, resource: Some(resource.clone()) });
     }
 
     pub(super) fn meet_lease_deadlines(&mut self) {
@@ -372,14 +418,13 @@ impl Agent {
                 Phase::Acquiring { until, retry } if until <= self.now => {
                     self.unanswered(&lease, retry, &format!("none within {ANSWER_MAX}"));
                 }
-                Phase::OnlinePending { until } if until <= self.now => self.pending_over(&lease),
+                Phase::OnlinePending { until }
+                    if until <= self.now && !self.is_getting_on(&lease) =>
+                {
+                    self.pending_over(&lease);
+                }
                 Phase::OfflinePending { until, .. } if until <= self.now => {
-                    let sentence = format!(
-                        "a host of it cannot be reaped on {}: \
-                         it is not released but left to expire",
-                        self.me
-                    );
-                    self.lose(&lease, sentence);
+                    self.offline_over(&lease);
                 }
                 Phase::NotOurs
                 | Phase::Acquiring { .. }
@@ -393,18 +438,49 @@ impl Agent {
         }
     }
 
-    fn pending_over(&mut self, lease: &LeaseName) {
-        let timeout = self.policy(lease).pending_timeout;
-        let how = format!("was not online after {timeout}");
-        let mut late: Vec<HostName> = self.hosts_of(lease);
-        late.retain(|host| {
-            let state = self.children.get(host).map(|child| &child.state);
-            !matches!(state, Some(ChildState::Active { .. }))
-        });
-        for host in late {
-            self.kill(&host);
-            self.failed(lease, Failure { host, how: how.clone() });
+    /// It did not go offline in time. A host is fenced by the store, so its lease is left to
+    /// expire; what has other effects keeps the lease, because nobody else may start it.
+    fn offline_over(&mut self, lease: &LeaseName) {
+        let working = self.working_for(lease);
+        let stuck = working.iter().find(|name| self.drives(name)).cloned();
+        let Some(stuck) = stuck else {
+            let sentence = format!(
+                "a host of it cannot be reaped on {}: it is not released but left to expire",
+                self.me
+            );
+            return self.lose(lease, sentence);
+        };
+        let until = self.offline_by(lease);
+        if let Some(tenancy) = self.leases.get_mut(lease)
+            && let Phase::OfflinePending { until: deadline, .. } = &mut tenancy.phase
+        {
+            *deadline = until;
         }
+        let (what, me) = (self.subject_of(&stuck), &self.me);
+        let sentence = format!("it stays on {me} until {what} is down: stop that by hand there");
+        self.say_event(subject(lease), sentence, EventId::GROUP_PARTIAL);
+    }
+
+    /// The members of a lease wait longer than the longest pending timeout of any of them.
+    fn pending_over(&mut self, lease: &LeaseName) {
+        let timeout = self.pending_timeout(lease);
+        self.fail_late(lease, timeout);
+    }
+
+    /// How long a lease may be on its way online: each round of members has its time.
+    fn pending_timeout(&self, lease: &LeaseName) -> Millis {
+        let members = self.members_of(lease);
+        let longest = members.iter().map(|name| self.policy_of(name).pending_timeout).max();
+        let longest = longest.unwrap_or(self.policy(lease).pending_timeout);
+        Millis(longest.0.saturating_mul(self.depth(lease)))
+    }
+
+    /// Whether a member is on its way up and says that it gets on: it has a limit of its own.
+    fn is_getting_on(&self, lease: &LeaseName) -> bool {
+        self.working_for(lease).iter().any(|name| {
+            let state = self.children.get(name).map(|child| &child.state);
+            matches!(state, Some(ChildState::Activating { .. }))
+        })
     }
 
     /// What the phases call for, now that the event is taken in.
@@ -421,41 +497,48 @@ impl Agent {
             };
             let Some(epoch) = tenancy.epoch else { continue };
             match tenancy.phase {
-                Phase::Failed(Retry { at, cause, reason }) if at <= self.now => {
-                    let (lease, seen_epoch) = (lease.clone(), epoch);
-                    self.acquire(AcquireRequest { lease, seen_epoch, cause, reason });
+                Phase::Failed(retry) => {
+                    self.take_dependents_down(&lease);
+                    if retry.at <= self.now && !self.is_unwinding(&lease) {
+                        self.acquire_again(&lease, epoch, retry);
+                    }
                 }
+                Phase::Deciding(_) => self.take_dependents_down(&lease),
                 Phase::OnlinePending { .. } | Phase::Online => {
+                    self.take_dependents_down(&lease);
                     self.bring_online(&lease, epoch, tenancy.trust_until);
                 }
                 Phase::OfflinePending { then, .. } => self.release_when_idle(&lease, epoch, then),
                 Phase::Releasing { then, again_at } if again_at <= self.now => {
                     self.release(&lease, epoch, then);
                 }
-                Phase::NotOurs
-                | Phase::Acquiring { .. }
-                | Phase::Deciding(_)
-                | Phase::Failed(_)
-                | Phase::Releasing { .. } => {}
+                Phase::NotOurs | Phase::Acquiring { .. } | Phase::Releasing { .. } => {}
             }
         }
     }
 
+    fn acquire_again(&mut self, lease: &LeaseName, epoch: Epoch, retry: Retry) {
+        let external = self.seen.as_ref().is_some_and(|seen| seen.snapshot.is_external(lease));
+        let Retry { cause, reason, resource, at: _ } = retry;
+        let (lease, seen_epoch) = (lease.clone(), epoch);
+        self.acquire(AcquireRequest { lease, seen_epoch, cause, reason, resource, external });
+    }
+
     fn bring_online(&mut self, lease: &LeaseName, epoch: Epoch, trust_until: BootTime) {
-        let hosts = self.hosts_of(lease);
         let mut missing = 0;
-        for host in &hosts {
-            if !self.activate(host, lease, epoch, trust_until) {
+        for name in &self.members_of(lease) {
+            if !self.may_work(name) || !self.activate(name, lease, epoch, trust_until) {
                 missing += 1;
             }
         }
-        let until = self.now.after(self.policy(lease).pending_timeout);
+        let until = self.now.after(self.pending_timeout(lease));
         let Some(tenancy) = self.leases.get_mut(lease) else {
             return;
         };
         if missing == 0 && matches!(tenancy.phase, Phase::OnlinePending { .. }) {
             tenancy.phase = Phase::Online;
-            self.say_of(lease, format!("online on {} under epoch {epoch}", self.me));
+            let sentence = format!("online on {} under epoch {epoch}", self.me);
+            self.tell_of(lease, sentence, is_group(lease).then_some(EventId::GROUP_ONLINE));
         } else if missing > 0 && tenancy.phase == Phase::Online {
             tenancy.phase = Phase::OnlinePending { until };
         }
@@ -467,15 +550,33 @@ impl Agent {
     }
 
     pub(super) fn lease_deadlines(&self) -> impl Iterator<Item = BootTime> {
+        let now = self.now;
         let trust = self.leases.values().filter(|tenancy| !tenancy.is_releasing());
         let trust = trust.filter_map(|tenancy| tenancy.epoch.map(|_| tenancy.trust_until));
-        trust.chain(self.leases.values().filter_map(|tenancy| match &tenancy.phase {
-            Phase::Acquiring { until, .. }
-            | Phase::OnlinePending { until }
-            | Phase::OfflinePending { until, .. } => Some(*until),
+        trust.chain(self.leases.values().filter_map(move |tenancy| match &tenancy.phase {
+            // One that has passed waits for a member that says it gets on, and has its own limit.
+            Phase::OnlinePending { until } => (*until > now).then_some(*until),
+            Phase::Acquiring { until, .. } | Phase::OfflinePending { until, .. } => Some(*until),
             Phase::Failed(retry) => Some(retry.at),
             Phase::Releasing { again_at, .. } => Some(*again_at),
             Phase::NotOurs | Phase::Online | Phase::Deciding(_) => None,
         }))
     }
+}
+
+/// The operator event that taking a group for this cause is.
+fn taken(cause: Cause) -> Option<EventId> {
+    match cause {
+        Cause::NodeLost => Some(EventId::GROUP_TAKEN_OVER),
+        Cause::Move | Cause::Drain => Some(EventId::GROUP_MOVED),
+        Cause::Failback => Some(EventId::GROUP_FAILED_BACK),
+        Cause::Regained => Some(EventId::GROUP_REGAINED),
+        Cause::Restart => Some(EventId::RESOURCE_RESTARTED),
+        // That it left the node before was said by that node.
+        Cause::Failover | Cause::Banned | Cause::Start | Cause::Stop | Cause::Retry => None,
+    }
+}
+
+fn is_group(lease: &LeaseName) -> bool {
+    matches!(lease, LeaseName::Group(_))
 }

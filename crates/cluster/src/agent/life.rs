@@ -8,18 +8,27 @@
 use std::collections::BTreeMap;
 
 use model::definition::GroupPolicy;
-use model::{BootTime, Cause, Epoch, GroupName, HostName, LeaseName, Millis, NodeName, Timestamp};
+use model::{
+    BootTime, Cause, Epoch, EventId, GroupName, LeaseName, Millis, NodeName, ResourceName,
+    Timestamp,
+};
 
 use super::children::{Child, ChildState};
+use super::dependencies::Entry;
 use super::leases::{Ask, Phase, Tenancy};
+use super::reports::Reported;
+use super::watch::Conditions;
 use super::{Effect, Event, Reason, Timing};
 use crate::Snapshot;
 
-/// A snapshot is read at least this often: hints may be lost.
-const READ_EVERY: Millis = Millis::seconds(1);
+/// A snapshot is read at least this often: hints may be lost. Many nodes read, so not more often.
+const READ_EVERY: Millis = Millis::seconds(3);
+
+/// The agent looks at its own state at least this often.
+const TURN_EVERY: Millis = Millis::seconds(1);
 
 /// A gap between two events after which the node itself was away (suspended, starved), so that
-/// silence of its hosts means nothing. The agent is woken at least every [`READ_EVERY`].
+/// silence of its hosts means nothing. The agent is woken at least every [`TURN_EVERY`].
 const AWAY: Millis = Millis::seconds(2);
 
 /// What the last stop limit allows on top of the longest drain: releases and reaping.
@@ -36,9 +45,20 @@ pub struct Agent {
     pub(super) began_at: Option<BootTime>,
     pub(super) seen: Option<Seen>,
     pub(super) leases: BTreeMap<LeaseName, Tenancy>,
-    pub(super) children: BTreeMap<HostName, Child>,
+    pub(super) children: BTreeMap<ResourceName, Child>,
     /// How often and until when questions about a lease are held back.
     pub(super) asks: BTreeMap<LeaseName, Ask>,
+    /// What the definitions say of each member, and of which version that is.
+    pub(super) index: BTreeMap<ResourceName, Entry>,
+    pub(super) indexed: Option<u64>,
+    /// What was last reported of each member.
+    pub(super) reported: BTreeMap<ResourceName, Reported>,
+    /// Leases that nobody ever had and somebody should take, and since when this node has known.
+    pub(super) openings: BTreeMap<LeaseName, BootTime>,
+    /// What lasts in the cluster by the last snapshot; none before the first one.
+    pub(super) noticed: Option<Conditions>,
+    /// When operators last started a group, as far as that was obeyed.
+    pub(super) started: BTreeMap<GroupName, Timestamp>,
     /// Move requests refused, by when they were asked for.
     pub(super) refused: BTreeMap<GroupName, Timestamp>,
     /// When a stopping node ends at the latest.
@@ -72,6 +92,12 @@ impl Agent {
             leases: BTreeMap::new(),
             children: BTreeMap::new(),
             asks: BTreeMap::new(),
+            index: BTreeMap::new(),
+            indexed: None,
+            reported: BTreeMap::new(),
+            noticed: None,
+            openings: BTreeMap::new(),
+            started: BTreeMap::new(),
             refused: BTreeMap::new(),
             stop_by: None,
             read_at: BootTime(0),
@@ -109,8 +135,8 @@ impl Agent {
         tenancy.epoch.map(|_| tenancy.trust_until)
     }
 
-    /// The hosts that this node has, with the state of their child process.
-    pub fn hosts(&self) -> impl Iterator<Item = (&HostName, &ChildState)> {
+    /// The members that this node has, with the state of their child process.
+    pub fn members(&self) -> impl Iterator<Item = (&ResourceName, &ChildState)> {
         self.children.iter().map(|(host, child)| (host, &child.state))
     }
 
@@ -130,6 +156,9 @@ impl Agent {
             Event::InstanceInactive(host, epoch) => self.instance_inactive(&host, epoch),
             Event::Progress(host) => self.progress(&host),
             Event::InstanceExited(host, exit) => self.instance_exited(&host, exit),
+            Event::Stuck(name, what) => self.complains(&name, &what, true),
+            Event::Degraded(name, what) => self.complains(&name, &what, false),
+            Event::ReportLost(names) => self.forget_reports(&names),
             Event::Tick => {}
             Event::Stop => self.stop(),
         }
@@ -139,9 +168,10 @@ impl Agent {
         if self.stop_by.is_some() {
             return;
         }
-        let policies = self.leases.keys().map(|lease| self.policy(lease).drain_timeout);
-        let drain = policies.max().unwrap_or(Millis(0));
-        self.stop_by = Some(self.now.after(drain).after(STOP_SLACK));
+        let drain = self.leases.keys().map(|lease| self.offline_within(lease)).max();
+        let drain = drain.unwrap_or(Millis(0));
+        let latest = self.leases.keys().map(|lease| self.offline_by(lease)).max();
+        self.stop_by = Some(latest.unwrap_or(self.now).max(self.now.after(STOP_SLACK)));
         self.say(
             self.my_subject(),
             format!("stopping; what it owns is handed over within {drain}"),
@@ -184,6 +214,7 @@ impl Agent {
         self.settle_leases();
         self.settle_children();
         self.settle_stop();
+        self.report();
         let renew = self.leases_to_renew();
         if renew != self.renewing {
             self.renewing.clone_from(&renew);
@@ -205,7 +236,7 @@ impl Agent {
         let reaped = self.children.values().all(|child| child.state.is_gone());
         if reaped || late {
             let how = if holding || !reaped { "out of time; its leases expire" } else { "stopped" };
-            self.say(self.my_subject(), how.to_owned());
+            self.say_event(self.my_subject(), how.to_owned(), EventId::NODE_LEFT);
             self.out.push(Effect::Exit);
             self.ended = true;
         }
@@ -216,7 +247,8 @@ impl Agent {
         let deadlines = [Some(self.read_at), self.plan_wake, self.stop_by];
         let deadlines = deadlines.into_iter().flatten();
         let next = deadlines.chain(self.child_deadlines()).chain(self.lease_deadlines()).min();
-        let next = next.unwrap_or(self.read_at).max(self.now.after(Millis(1)));
+        let next = next.unwrap_or(self.read_at).min(self.now.after(TURN_EVERY));
+        let next = next.max(self.now.after(Millis(1)));
         if !self.ended && self.armed.is_none_or(|armed| armed <= self.now || next < armed) {
             self.armed = Some(next);
             self.out.push(Effect::WakeAt(next));
@@ -266,17 +298,37 @@ impl Agent {
         self.out.push(effect);
     }
 
+    /// Until when failures of a group's members count for nothing; none when they count.
+    pub(super) fn unmonitored_until(&self, lease: &LeaseName) -> Option<Timestamp> {
+        let LeaseName::Group(name) = lease else { return None };
+        let order = self.seen.as_ref()?.snapshot.group_order(name)?;
+        order.unmonitored_until.filter(|until| *until > self.store_now())
+    }
+
     /// Tells the operator, unless it is what was said of the same subject last.
     pub(super) fn say(&mut self, subject: String, sentence: String) {
+        self.tell(subject, sentence, None);
+    }
+
+    /// Tells the operator what is an operator event.
+    pub(super) fn say_event(&mut self, subject: String, sentence: String, event: EventId) {
+        self.tell(subject, sentence, Some(event));
+    }
+
+    fn tell(&mut self, subject: String, sentence: String, event: Option<EventId>) {
         if self.said.get(&subject) == Some(&sentence) {
             return;
         }
         self.said.insert(subject.clone(), sentence.clone());
-        self.out.push(Effect::Say(Reason { subject, sentence }));
+        self.out.push(Effect::Say(Reason { subject, sentence, event }));
     }
 
     pub(super) fn say_of(&mut self, lease: &LeaseName, sentence: String) {
-        self.say(subject(lease), sentence);
+        self.tell_of(lease, sentence, None);
+    }
+
+    pub(super) fn tell_of(&mut self, lease: &LeaseName, sentence: String, event: Option<EventId>) {
+        self.tell(subject(lease), sentence, event);
     }
 
     fn my_subject(&self) -> String {

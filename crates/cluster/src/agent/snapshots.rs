@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use model::{Cause, HostName, LeaseName};
+use model::{Cause, Epoch, EventId, GroupName, LeaseName, ResourceName};
 
-use super::leases::{LetGo, Phase};
-use super::life::Seen;
+use super::leases::{LetGo, Phase, Retry};
+use super::life::{Seen, subject};
 use super::{AcquireRequest, Agent, Effect};
 use crate::plan::{Step, TakeOffline, grace, is_wanted, plan};
-use crate::{LeaseView, Snapshot, placement};
+use crate::survey::Survey;
+use crate::{GroupOrder, LeaseView, Snapshot, placement};
 
 impl Agent {
     pub(super) fn snapshot_read(&mut self, snapshot: Snapshot) {
@@ -21,8 +22,9 @@ impl Agent {
         if replaced {
             self.replaced();
         }
-        let hosts = self.hosts_wanted();
-        self.want_hosts(&hosts);
+        self.index_definitions();
+        let members = self.members_wanted();
+        self.want(&members);
         for view in &views {
             self.compare(view);
         }
@@ -30,26 +32,59 @@ impl Agent {
             for view in &views {
                 self.take_up_again(view);
             }
+            let open: BTreeSet<_> = plan.steps.iter().filter_map(opening).collect();
+            self.openings.retain(|opening, _| open.contains(opening));
             for step in plan.steps {
                 self.follow(step);
             }
         }
+        self.obey_starts();
+        self.notice();
         self.prune(&views);
     }
 
-    /// The hosts whose child process this node keeps, at work or as a warm standby.
-    fn hosts_wanted(&self) -> BTreeSet<HostName> {
+    /// The members whose child process this node keeps, at work or as a warm standby.
+    fn members_wanted(&self) -> BTreeSet<ResourceName> {
         let Some(Seen { snapshot, .. }) = &self.seen else {
             return BTreeSet::new();
         };
-        let hosts = snapshot.definitions.hosts.iter().filter(|host| match &host.group {
-            None => host.runs_on(&self.me),
-            Some(group) => snapshot
-                .definitions
-                .group(group)
-                .is_some_and(|group| placement::may_own(snapshot, group, &self.me)),
+        let (definitions, survey) = (&snapshot.definitions, Survey::of(snapshot));
+        let groups: BTreeSet<&GroupName> = definitions
+            .groups
+            .iter()
+            .filter(|group| survey.may_own(group, &self.me))
+            .map(|group| &group.name)
+            .collect();
+        let wanted = definitions.members().filter(|member| match member.group {
+            None => member.runs_on(&self.me),
+            Some(group) => groups.contains(group),
         });
-        hosts.map(|host| host.name.clone()).collect()
+        wanted.map(|member| member.name).collect()
+    }
+
+    /// An operator started a group that is failed here: it is tried at once.
+    fn obey_starts(&mut self) {
+        let is_first = self.noticed.is_none(); // What was asked for in an earlier life is done.
+        let Some(Seen { snapshot, .. }) = &self.seen else {
+            return;
+        };
+        let starts: Vec<GroupOrder> =
+            snapshot.group_orders.iter().filter(|order| order.online).cloned().collect();
+        for order in starts {
+            let known = self.started.insert(order.group.clone(), order.at);
+            if is_first || known.is_some_and(|known| known >= order.at) {
+                continue;
+            }
+            let lease = LeaseName::Group(order.group.clone());
+            let reason = format!("{} asked to start it", order.by);
+            let now = self.now;
+            if let Some(tenancy) = self.leases.get_mut(&lease)
+                && let Phase::Failed(_) | Phase::Deciding(_) = tenancy.phase
+            {
+                let (cause, resource) = (Cause::Retry, None);
+                tenancy.phase = Phase::Failed(Retry { at: now, cause, reason, resource });
+            }
+        }
     }
 
     /// Lets go of what the store says is no longer ours.
@@ -91,6 +126,13 @@ impl Agent {
         if !mine || !is_wanted(snapshot, &view.lease, &self.me) {
             return;
         }
+        if let LeaseName::Group(name) = &view.lease
+            && let Some(group) = snapshot.definitions.group(name)
+            && !placement::is_wanted_online(snapshot, group)
+        {
+            return; // The plan gives it back.
+        }
+        let external = snapshot.is_external(&view.lease);
         if !self.working_for(&view.lease).is_empty() {
             return; // It was killed and is not reaped yet: until then something may still run.
         }
@@ -104,6 +146,8 @@ impl Agent {
                     "{} still holds epoch {} but nothing runs under it, so it takes it up again",
                     self.me, view.epoch
                 ),
+                resource: None,
+                external,
             });
         }
     }
@@ -112,7 +156,12 @@ impl Agent {
         match step {
             Step::Acquire { request, rank } => {
                 // A node that has just begun has not seen the others let their time pass.
-                let from = self.began_at.unwrap_or(self.now).after(grace(rank));
+                let begin = self.began_at.unwrap_or(self.now);
+                // Nor has anybody with a lease that nobody ever had: the store tells no time.
+                let never = request.seen_epoch == Epoch(0);
+                let seen_at =
+                    never.then(|| *self.openings.entry(request.lease.clone()).or_insert(self.now));
+                let from = begin.max(seen_at.unwrap_or(begin)).after(grace(rank));
                 let tenancy = self.leases.entry(request.lease.clone()).or_default();
                 if from > self.now {
                     self.ask_snapshot_by(from);
@@ -129,7 +178,8 @@ impl Agent {
             }
             Step::RefuseMove { group, asked_at, reason } => {
                 if self.refused.insert(group.clone(), asked_at) != Some(asked_at) {
-                    self.say_of(&LeaseName::Group(group.clone()), reason);
+                    let lease = LeaseName::Group(group.clone());
+                    self.say_event(subject(&lease), reason, EventId::GROUP_MOVE_REFUSED);
                     self.push(Effect::DropMove(group));
                 }
             }
@@ -143,7 +193,7 @@ impl Agent {
         {
             return; // Refused once, and the person who asked was told so.
         }
-        let then = LetGo { cause, offered_to, reason };
+        let then = LetGo { cause, offered_to, reason, resource: None };
         let tenancy = self.leases.entry(lease.clone()).or_default();
         match &tenancy.phase {
             Phase::NotOurs => self.give_back(&lease, epoch, then),
@@ -167,6 +217,16 @@ impl Agent {
             tenancy.is_occupied() || on_record.contains(lease) || is_wanted(snapshot, lease, me)
         });
         self.asks.retain(|lease, _| on_record.contains(lease) || is_wanted(snapshot, lease, me));
+        self.started.retain(|group, _| snapshot.definitions.group(group).is_some());
+        self.reported.retain(|name, _| self.index.contains_key(name));
         self.refused.retain(|group, _| snapshot.definitions.group(group).is_some());
+    }
+}
+
+/// The lease that a step would take.
+fn opening(step: &Step) -> Option<LeaseName> {
+    match step {
+        Step::Acquire { request, .. } => Some(request.lease.clone()),
+        Step::TakeOffline(_) | Step::Bury { .. } | Step::RefuseMove { .. } => None,
     }
 }

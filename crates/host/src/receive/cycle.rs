@@ -21,8 +21,8 @@ use super::memory::{Memory, Opinion};
 use super::pool::Pool;
 use super::worker::{self, Worker};
 use super::{Location, Report};
-use crate::clock::boot_time;
 use crate::tasks::Tasks;
+use child::clock::boot_time;
 
 /// Items listed ahead of the chooser: enough to fill one question for receipts.
 const LISTED_AHEAD: usize = 500;

@@ -25,8 +25,8 @@ use store::{Fence, LocationReport, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::boot_time;
 use crate::process::{Ended, Shared};
+use child::clock::boot_time;
 use cycle::Stop;
 use memory::Memory;
 

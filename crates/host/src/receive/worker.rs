@@ -18,7 +18,7 @@ use super::cycle::{BODIES_KIB_MAX, Cycle, Part, Stop};
 use super::download::{Download, MEMORY_BYTES_MAX};
 use super::item::{Downloaded, Job, Published};
 use super::pool::Connection;
-use crate::clock::boot_time;
+use child::clock::boot_time;
 
 /// How long a source that was seen to be the published item counts as still being it. When the
 /// commit took longer (the store was away), it is looked at once more before it is removed.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use super::{Definitions, sources};
+use super::{Definitions, grouping, sources};
 use crate::Millis;
 
 /// Polling faster would only keep a partner's server busy.
@@ -39,8 +39,7 @@ pub fn check(definitions: &Definitions) -> Vec<Problem> {
     unique(&mut problems, "hosts", definitions.hosts.iter().map(|host| &host.name));
     unique(&mut problems, "receive_ports", definitions.receive_ports.iter().map(|port| &port.name));
     unique(&mut problems, "send_ports", definitions.send_ports.iter().map(|port| &port.name));
-    groups(definitions, &mut problems);
-    hosts(definitions, &mut problems);
+    grouping::check(definitions, &mut problems);
     receive_ports(definitions, &mut problems);
     send_ports(definitions, &mut problems);
     sources::check(definitions, &mut problems);
@@ -59,70 +58,6 @@ fn unique<'a, N: Ord + Display + 'a>(
                 format!("{list}[{index}].name"),
                 format!("{name} is defined twice in {list}"),
                 "give one of them another name",
-            ));
-        }
-    }
-}
-
-fn groups(definitions: &Definitions, problems: &mut Vec<Problem>) {
-    for (index, group) in definitions.groups.iter().enumerate() {
-        let owners: BTreeSet<_> = group.possible_owners.iter().collect();
-        if owners.len() == 1 && !group.single_node {
-            problems.push(Problem::new(
-                format!("groups[{index}].possible_owners"),
-                format!("group {} can run on one node only, so it cannot fail over", group.name),
-                "name a second possible owner, or write `single_node: true` if that is meant",
-            ));
-        }
-        let policy = &group.policy;
-        for (name, value, least) in [
-            ("pending_timeout", policy.pending_timeout, Millis::seconds(1)),
-            ("hang_timeout", policy.hang_timeout, Millis::seconds(1)),
-            ("drain_timeout", policy.drain_timeout, Millis(100)),
-        ] {
-            if value < least {
-                problems.push(Problem::new(
-                    format!("groups[{index}].policy.{name}"),
-                    format!("{value} is too short: every healthy host would count as failed"),
-                    format!("use {least} or more, or leave it out for the default"),
-                ));
-            }
-        }
-        for (place, owner) in group.preferred_owners.iter().enumerate() {
-            if !group.may_own(owner) {
-                problems.push(Problem::new(
-                    format!("groups[{index}].preferred_owners[{place}]"),
-                    format!("{owner} is preferred but is not a possible owner of {}", group.name),
-                    format!("add {owner} to possible_owners, or take it out here"),
-                ));
-            }
-        }
-    }
-}
-
-fn hosts(definitions: &Definitions, problems: &mut Vec<Problem>) {
-    for (index, host) in definitions.hosts.iter().enumerate() {
-        let Some(name) = &host.group else { continue };
-        let Some(group) = definitions.group(name) else {
-            problems.push(unknown(
-                format!("hosts[{index}].group"),
-                "group",
-                name,
-                definitions.groups.iter().map(|group| &group.name),
-            ));
-            continue;
-        };
-        let lacking = group.possible_owners.iter().find(|owner| !host.runs_on(owner));
-        let everywhere = group.possible_owners.is_empty() && !host.nodes.is_empty();
-        if lacking.is_some() || everywhere {
-            let whom = lacking.map_or("every node".to_owned(), |owner| format!("node {owner}"));
-            problems.push(Problem::new(
-                format!("hosts[{index}].nodes"),
-                format!(
-                    "{whom} is a possible owner of group {name} but has no instance of host {}",
-                    host.name
-                ),
-                "add the node to the host's nodes, or name the group's possible_owners without it",
             ));
         }
     }
@@ -185,7 +120,7 @@ fn unknown_host(definitions: &Definitions, path: String, name: &crate::HostName)
     unknown(path, "host", name, definitions.hosts.iter().map(|host| &host.name))
 }
 
-fn unknown<'a, N: Display + 'a>(
+pub(super) fn unknown<'a, N: Display + 'a>(
     path: String,
     kind: &str,
     name: &N,

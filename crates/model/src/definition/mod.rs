@@ -1,17 +1,29 @@
-//! What an operator writes and applies: groups, hosts, receive ports and send ports.
+//! What an operator writes and applies: groups, hosts, resources, receive ports and send ports.
 //!
 //! Definitions are versioned in the store and applied as a whole. Every field with a default says
 //! it here, so the JSON Schema that `baton schema` prints says it too.
 
 mod check;
+mod dependency;
+mod group;
+mod grouping;
+mod member;
+mod resource;
 mod sources;
 mod transport;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{GroupName, HostName, LocationName, Millis, NodeName, PortName};
+use crate::{GroupName, HostName, LocationName, Millis, NodeName, PortName, ResourceName};
 
 pub use check::{Problem, check};
+pub use dependency::{Dependency, InvalidDependency};
+pub use group::{DayWindow, EffectivePolicy, Failback, Group, GroupPolicy, Priority};
+pub use member::{Member, MemberKind, ResourceSpec};
+pub use resource::{
+    IpAddress, NetworkName, Ocf, OnFailure, Process, Resource, ResourceKind, ResourcePolicy,
+    Systemd, Tsig, TsigAlgorithm,
+};
 pub use transport::{
     AfterReceive, CopyMode, DataMode, FileReceive, FileSend, FtpReceive, ListingMode, ReceiveKind,
     SendKind, Stability, TlsMode, TlsVersion,
@@ -25,73 +37,13 @@ pub struct Definitions {
     pub groups: Vec<Group>,
     /// Hosts: containers of receive locations and send ports.
     pub hosts: Vec<Host>,
+    /// What groups bring online besides hosts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<Resource>,
     /// Receive ports with their locations.
     pub receive_ports: Vec<ReceivePort>,
     /// Send ports with their filters.
     pub send_ports: Vec<SendPort>,
-}
-
-/// A failover-cluster group: its hosts run together on one owner node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Group {
-    /// Its name.
-    pub name: GroupName,
-    /// Nodes that may own it. Empty: every node.
-    #[serde(default)]
-    pub possible_owners: Vec<NodeName>,
-    /// Nodes that should own it, best first. Placement only; it forbids no other possible owner.
-    #[serde(default)]
-    pub preferred_owners: Vec<NodeName>,
-    /// Says that one possible owner is enough; without it a group needs two.
-    #[serde(default)]
-    pub single_node: bool,
-    /// What to do when a host of it fails.
-    #[serde(default)]
-    pub policy: GroupPolicy,
-}
-
-/// Restart and failover policy. The defaults are those of a clustered BizTalk host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct GroupPolicy {
-    /// Restarts tolerated on one node within `restart_period` (WSFC RestartThreshold). Default 1.
-    pub restarts_max: u32,
-    /// The window in which restarts are counted (WSFC RestartPeriod). Default 15m.
-    pub restart_period: Millis,
-    /// Wait before a second and later restart within the period (WSFC RestartDelay). Default 500ms.
-    pub restart_delay: Millis,
-    /// Failovers tolerated within `failover_period` (WSFC FailoverThreshold). Default: one less
-    /// than there are nodes, but at least 2.
-    pub failovers_max: Option<u32>,
-    /// The window in which failovers are counted (WSFC FailoverPeriod). Default 6h.
-    pub failover_period: Millis,
-    /// After the failovers are used up, try again after this (WSFC RetryPeriodOnFailure).
-    /// Default 1h.
-    pub retry_period: Millis,
-    /// Longest time a host may take to come online or go offline (WSFC PendingTimeout).
-    /// Default 3m.
-    pub pending_timeout: Millis,
-    /// Longest time without progress of a host before it counts as hung. Default 3s.
-    pub hang_timeout: Millis,
-    /// Longest time that a move waits for work in progress. Default 30s.
-    pub drain_timeout: Millis,
-}
-
-impl Default for GroupPolicy {
-    fn default() -> Self {
-        GroupPolicy {
-            restarts_max: 1,
-            restart_period: Millis::minutes(15),
-            restart_delay: Millis(500),
-            failovers_max: None,
-            failover_period: Millis::hours(6),
-            retry_period: Millis::hours(1),
-            pending_timeout: Millis::minutes(3),
-            hang_timeout: Millis::seconds(3),
-            drain_timeout: Millis::seconds(30),
-        }
-    }
 }
 
 /// A host: clustered when it names a group, otherwise an instance of it runs on every node.
@@ -106,6 +58,12 @@ pub struct Host {
     /// Nodes that have an instance of it. Empty: every node.
     #[serde(default)]
     pub nodes: Vec<NodeName>,
+    /// What must be online before it, of its group: `address and broker`.
+    #[serde(default, skip_serializing_if = "Dependency::is_empty")]
+    pub depends_on: Dependency,
+    /// Where its policy differs from its group's.
+    #[serde(default, skip_serializing_if = "ResourcePolicy::is_default")]
+    pub policy: ResourcePolicy,
 }
 
 /// A receive port: several locations under one name, by which subscribers filter.
@@ -205,6 +163,11 @@ impl Definitions {
         self.hosts.iter().find(|host| host.name == *name)
     }
 
+    /// The resource of this name.
+    pub fn resource(&self, name: &ResourceName) -> Option<&Resource> {
+        self.resources.iter().find(|resource| resource.name == *name)
+    }
+
     /// The hosts that a group brings online, in the order written.
     pub fn hosts_of<'a>(&'a self, group: &'a GroupName) -> impl Iterator<Item = &'a Host> {
         self.hosts.iter().filter(move |host| host.group.as_ref() == Some(group))
@@ -227,14 +190,18 @@ impl Definitions {
     }
 }
 
-impl Group {
-    /// Whether a node may own it.
-    pub fn may_own(&self, node: &NodeName) -> bool {
-        self.possible_owners.is_empty() || self.possible_owners.contains(node)
-    }
-}
-
 impl Host {
+    /// A host with every default, in no group.
+    pub fn new(name: HostName) -> Host {
+        Host {
+            name,
+            group: None,
+            nodes: Vec::new(),
+            depends_on: Dependency::default(),
+            policy: ResourcePolicy::default(),
+        }
+    }
+
     /// Whether a node has an instance of it.
     pub fn runs_on(&self, node: &NodeName) -> bool {
         self.nodes.is_empty() || self.nodes.contains(node)

@@ -23,7 +23,7 @@ WITH expiry AS (
     DELETE FROM move_request
     WHERE 'group/' || "group" = $1 AND ("to" = $3 OR "to" IS NULL) AND EXISTS (SELECT FROM taken)
 ), recorded AS (
-    INSERT INTO lease_history (lease, epoch, holder, before, evidence, cause, reason, at)
-    SELECT name, $2::bigint + 1, $3, $9, $10, $5, $6, baton_now() FROM taken
+    INSERT INTO lease_history (lease, epoch, holder, before, evidence, cause, reason, at, resource)
+    SELECT name, $2::bigint + 1, $3, $9, $10, $5, $6, baton_now(), $11 FROM taken
 )
 SELECT count(*) FROM taken

@@ -15,7 +15,7 @@ WITH expiry AS (
         state = 0, held_lease = NULL, held_epoch = NULL, maybe_delivered = true
     WHERE held_lease = $1 AND state = 1 AND EXISTS (SELECT FROM vacated)
 ), recorded AS (
-    INSERT INTO lease_history (lease, epoch, holder, before, evidence, cause, reason, at)
-    SELECT name, $2::bigint + 1, NULL, $7, $8, $3, $4, baton_now() FROM vacated
+    INSERT INTO lease_history (lease, epoch, holder, before, evidence, cause, reason, at, resource)
+    SELECT name, $2::bigint + 1, NULL, $7, $8, $3, $4, baton_now(), NULL FROM vacated
 )
 SELECT count(*) FROM vacated

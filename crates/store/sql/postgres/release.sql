@@ -10,7 +10,7 @@ WITH vacated AS (
         state = 0, held_lease = NULL, held_epoch = NULL, maybe_delivered = true
     WHERE held_lease = $1 AND state = 1 AND EXISTS (SELECT FROM vacated)
 ), recorded AS (
-    INSERT INTO lease_history (lease, epoch, holder, before, evidence, cause, reason, at)
-    SELECT name, $2, NULL, $3, $7, $4, $5, baton_now() FROM vacated
+    INSERT INTO lease_history (lease, epoch, holder, before, evidence, cause, reason, at, resource)
+    SELECT name, $2, NULL, $3, $7, $4, $5, baton_now(), $8 FROM vacated
 )
 SELECT count(*) FROM vacated

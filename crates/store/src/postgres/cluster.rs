@@ -1,17 +1,23 @@
 //! What nodes see of the cluster: snapshot, presence, moves, definitions, history.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use cluster::{HISTORY_KEPT, LeaseView, MoveRequest, NodeView, Presence, Snapshot, Tenure};
-use model::{Cause, Definitions, Epoch, Evidence, GroupName, Millis, NodeName, Timestamp};
+use cluster::{
+    Duty, GroupOrder, HISTORY_KEPT, LeaseView, MoveRequest, NodeOrder, NodeView, Presence,
+    ResourceReport, ResumeFailback, Snapshot, Tenure,
+};
+use model::{
+    Cause, Definitions, Epoch, Evidence, GroupName, Millis, NodeName, ResourceState, Timestamp,
+};
 use tokio_postgres::Row;
 
 use super::Postgres;
 use super::judge::{Known, heard_since_return};
+use super::remembered::Remembered;
 use super::text::{epoch_of, plain};
 use super::transaction::{Step, step};
-use crate::{Result, StoreError, Topic};
+use crate::{Result, StoreError, Topic, WATCH_MAX};
 
 /// All parts of a snapshot must be of one moment.
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
@@ -20,6 +26,10 @@ impl Postgres {
     pub(super) async fn read_snapshot(&self) -> Result<Snapshot> {
         let known = self.known_definitions().0.cast_signed();
         let history_kept = HISTORY_KEPT.0.cast_signed();
+        let from = self.remembered().wanted_from();
+        let since = from.map_or(0, |from| from.0);
+        let hints = self.hints.count(Topic::Cluster);
+        let look = self.remembered().must_look(hints);
         let rows = self
             .leases
             .at_once(
@@ -27,26 +37,47 @@ impl Postgres {
                 &[
                     step(include_str!("../../sql/postgres/now.sql"), &[]),
                     step(include_str!("../../sql/postgres/definitions.sql"), &[&known]),
-                    step(include_str!("../../sql/postgres/snapshot_nodes.sql"), &[]),
+                    step(include_str!("../../sql/postgres/snapshot_nodes.sql"), &[&look]),
                     step(include_str!("../../sql/postgres/snapshot_leases.sql"), &[]),
                     step(include_str!("../../sql/postgres/snapshot_moves.sql"), &[]),
-                    step(include_str!("../../sql/postgres/snapshot_history.sql"), &[&history_kept]),
+                    step(
+                        include_str!("../../sql/postgres/snapshot_history.sql"),
+                        &[&history_kept, &since],
+                    ),
+                    step(include_str!("../../sql/postgres/snapshot_group_orders.sql"), &[]),
+                    step(include_str!("../../sql/postgres/snapshot_node_orders.sql"), &[]),
+                    step(include_str!("../../sql/postgres/snapshot_reports.sql"), &[&since]),
                 ],
             )
             .await?;
-        let [now, definitions, nodes, leases, moves, history] = &rows[..] else {
+        let [now, definitions, nodes, leases, moves, history, groups, duties, reports] = &rows[..]
+        else {
             return Err(StoreError::Corrupt("a snapshot has not all of its parts".to_owned()));
         };
         let (definitions_version, definitions) = self.definitions_of(definitions.first())?;
+        let now = Timestamp(now.first().map_or(0, |row| row.get(0)));
+        let history = history.iter().map(|row| Ok((row.get("id"), tenure_of(row)?)));
+        let history: Vec<(i64, Tenure)> = history.collect::<Result<_>>()?;
+        let reports = reports.iter().map(report_of).collect::<Result<_>>()?;
+        let (history, reports) = self.remembered().take(now, from, history, reports);
+        let nodes: Vec<NodeView> = nodes.iter().map(node_of).collect::<Result<_>>()?;
+        let nodes = self.remembered().nodes(look, hints, nodes);
         Ok(Snapshot {
-            now: Timestamp(now.first().map_or(0, |row| row.get(0))),
+            now,
             definitions_version,
             definitions,
-            nodes: nodes.iter().map(node_of).collect::<Result<_>>()?,
+            nodes,
             leases: leases.iter().map(lease_of).collect::<Result<_>>()?,
             moves: moves.iter().map(move_of).collect::<Result<_>>()?,
-            history: history.iter().map(tenure_of).collect::<Result<_>>()?,
+            history,
+            group_orders: groups.iter().map(group_order_of).collect::<Result<_>>()?,
+            node_orders: duties.iter().map(node_order_of).collect::<Result<_>>()?,
+            reports,
         })
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn read_presence(&self) -> Result<BTreeMap<NodeName, Presence>> {
@@ -54,6 +85,24 @@ impl Postgres {
         let sql = include_str!("../../sql/postgres/presence.sql");
         let rows = self.presence.query(&self.database, limit, sql, &[]).await?;
         rows.iter().map(|row| Ok((name(row, "name")?, presence_of(row)))).collect()
+    }
+
+    /// Waits in the queue for the liveness lock of the peer that follows `me`: whoever gets it
+    /// knows, within milliseconds, that its holder's session is gone.
+    pub(super) async fn wait_for_next(&self, me: &NodeName, peers: &[NodeName]) -> Result<bool> {
+        let next = peers.iter().filter(|peer| *peer > me).min().or_else(|| peers.iter().min());
+        let Some(next) = next else { return Ok(false) };
+        // The server itself ends the wait, and before `statement_timeout` does.
+        let patience = self.database.patience;
+        let wait = Millis((patience.0 / 2).min(WATCH_MAX.0)).0.cast_signed();
+        let sql = include_str!("../../sql/postgres/watch.sql");
+        let limit = patience.as_duration();
+        let rows = self.watch.query(&self.database, limit, sql, &[&next.as_str(), &wait]).await?;
+        let gone = rows.first().is_some_and(|row| row.get(0));
+        if gone {
+            self.hints.announce(&self.tasks, Topic::Cluster);
+        }
+        Ok(gone)
     }
 
     pub(super) async fn ask_to_move(&self, request: &MoveRequest) -> Result<()> {
@@ -102,6 +151,7 @@ impl Postgres {
         let hosts: Vec<&str> = ports.iter().map(|port| port.host.as_str()).collect();
         let filters: Vec<_> = ports.iter().map(|port| plain(&port.filter)).collect();
         let next = version + 1;
+        let members = member_names(definitions);
         transaction
             .commit(&[
                 step(include_str!("../../sql/postgres/apply_forget.sql"), &[]),
@@ -110,6 +160,7 @@ impl Postgres {
                     &[&names, &hosts, &filters, &next],
                 ),
                 step(include_str!("../../sql/postgres/apply_rehome.sql"), &[]),
+                step(include_str!("../../sql/postgres/forget_reports.sql"), &[&members, &next]),
             ])
             .await?;
         self.hints.announce(&self.tasks, Topic::Cluster);
@@ -170,6 +221,8 @@ fn node_of(row: &Row) -> Result<NodeView> {
         epoch: epoch_of(row.get("epoch")),
         presence: presence_of(row),
         expires_at: Timestamp(row.get("expires_at")),
+        machine: row.get("machine"),
+        version: row.get("version"),
     })
 }
 
@@ -215,17 +268,57 @@ fn move_of(row: &Row) -> Result<MoveRequest> {
 }
 
 fn tenure_of(row: &Row) -> Result<Tenure> {
-    let word: &str = row.get("evidence");
+    let evidence: &str = row.get("evidence");
     Ok(Tenure {
         lease: parsed(row, "lease")?,
         epoch: Epoch(row.get::<_, i64>("epoch").cast_unsigned()),
         holder: optional_name(row, "holder")?,
         before: optional_name(row, "before")?,
-        evidence: Evidence::from_word(word).ok_or_else(|| unknown(word))?,
+        evidence: Evidence::from_word(evidence).ok_or_else(|| unknown(evidence))?,
         cause: cause(row)?,
+        resource: row.get::<_, Option<&str>>("resource").map(word).transpose()?,
         reason: row.get("reason"),
         at: Timestamp(row.get("at")),
     })
+}
+
+fn group_order_of(row: &Row) -> Result<GroupOrder> {
+    Ok(GroupOrder {
+        group: parsed(row, "group")?,
+        online: row.get("online"),
+        unmonitored_until: moment(row, "unmonitored_until"),
+        by: row.get("by"),
+        at: Timestamp(row.get("at")),
+    })
+}
+
+fn node_order_of(row: &Row) -> Result<NodeOrder> {
+    let (duty, failback): (&str, &str) = (row.get("duty"), row.get("failback"));
+    Ok(NodeOrder {
+        node: name(row, "node")?,
+        duty: Duty::from_word(duty).ok_or_else(|| unknown(duty))?,
+        failback: ResumeFailback::from_word(failback).ok_or_else(|| unknown(failback))?,
+        away_since: moment(row, "away_since"),
+        quarantine_cleared_at: moment(row, "quarantine_cleared_at"),
+        by: row.get("by"),
+        at: Timestamp(row.get("at")),
+    })
+}
+
+fn report_of(row: &Row) -> Result<ResourceReport> {
+    let state: &str = row.get("state");
+    Ok(ResourceReport {
+        resource: parsed(row, "resource")?,
+        node: name(row, "node")?,
+        epoch: epoch_of(row.get("epoch")),
+        state: ResourceState::from_word(state).ok_or_else(|| unknown(state))?,
+        detail: row.get("detail"),
+        since: Timestamp(row.get("since")),
+    })
+}
+
+fn moment(row: &Row, column: &str) -> Option<Timestamp> {
+    row.get::<_, Option<i64>>(column).map(Timestamp)
 }
 
 fn cause(row: &Row) -> Result<Cause> {
@@ -238,14 +331,20 @@ fn name(row: &Row, column: &str) -> Result<NodeName> {
 }
 
 fn optional_name(row: &Row, column: &str) -> Result<Option<NodeName>> {
-    row.get::<_, Option<&str>>(column)
-        .map(|text| text.parse().map_err(|_| unknown(text)))
-        .transpose()
+    row.get::<_, Option<&str>>(column).map(word).transpose()
 }
 
 fn parsed<T: std::str::FromStr>(row: &Row, column: &str) -> Result<T> {
-    let text: &str = row.get(column);
+    word(row.get(column))
+}
+
+pub(super) fn word<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| unknown(text))
+}
+
+/// The names of all that may be reported of.
+pub(super) fn member_names(definitions: &Definitions) -> Vec<String> {
+    definitions.members().map(|member| member.name.to_string()).collect()
 }
 
 fn unknown(word: &str) -> StoreError {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use deadpool_postgres::{ClientWrapper, Connect};
 use model::Millis;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
@@ -29,7 +30,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest time that a transaction of ours may stand still. Each is sent in one or two pieces with
 /// nothing to wait for in between, so one that stands still belongs to a frozen process.
-const IDLE_IN_TRANSACTION_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const IDLE_IN_TRANSACTION_LIMIT: Duration = Duration::from_secs(2);
 
 /// Each statement of ours finds its rows by an index, a batch at a time. A queue is empty when its
 /// statistics are taken and has a million rows a minute later, so plans must not depend on them:
@@ -77,6 +78,8 @@ impl Connector {
         for (name, value) in [
             ("statement_timeout", options.patience.0.to_string()),
             ("idle_in_transaction_session_timeout", millis(IDLE_IN_TRANSACTION_LIMIT)),
+            // The sessions of liveness and of hints are quiet by nature.
+            ("idle_session_timeout", "0".to_owned()),
             ("tcp_keepalives_idle", KEEPALIVE_IDLE.as_secs().to_string()),
             ("tcp_keepalives_interval", KEEPALIVE_INTERVAL.as_secs().to_string()),
             ("tcp_keepalives_count", KEEPALIVE_RETRIES.to_string()),
@@ -99,6 +102,14 @@ impl Connector {
             .keepalives_retries(KEEPALIVE_RETRIES)
             .tcp_user_timeout(TCP_USER_TIMEOUT);
         Ok(Connector { config, tls, tasks })
+    }
+
+    /// The same, for the tables of another schema.
+    pub(crate) fn in_schema(mut self, schema: &str) -> Connector {
+        let settings = self.config.get_options().unwrap_or_default();
+        let settings = format!("{settings} -c search_path={schema}");
+        self.config.options(settings);
+        self
     }
 
     /// For deadpool, which hands it back to [`Connect::connect`].
@@ -132,7 +143,16 @@ impl Connector {
 
     /// Makes a connection outside the pool.
     pub(crate) async fn connect_apart(&self) -> Result<ClientWrapper, tokio_postgres::Error> {
-        let (client, task) = self.open(None).await?;
+        let (client, task) = self.open(None, None).await?;
+        Ok(ClientWrapper::new(client, task))
+    }
+
+    /// The same; tells when it ends by itself, not when it is dropped.
+    pub(crate) async fn connect_watched(
+        &self,
+        ended: Arc<Notify>,
+    ) -> Result<ClientWrapper, tokio_postgres::Error> {
+        let (client, task) = self.open(None, Some(ended)).await?;
         Ok(ClientWrapper::new(client, task))
     }
 
@@ -141,21 +161,22 @@ impl Connector {
         &self,
         on_notify: OnNotify,
     ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
-        self.open(Some(on_notify)).await
+        self.open(Some(on_notify), None).await
     }
 
     async fn open(
         &self,
         on_notify: Option<OnNotify>,
+        ended: Option<Arc<Notify>>,
     ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
         match &self.tls {
             None => {
                 let (client, connection) = self.config.connect(NoTls).await?;
-                Ok((client, self.tasks.spawn(drive(connection, on_notify))))
+                Ok((client, self.tasks.spawn(drive(connection, on_notify, ended))))
             }
             Some(tls) => {
                 let (client, connection) = self.config.connect(tls.clone()).await?;
-                Ok((client, self.tasks.spawn(drive(connection, on_notify))))
+                Ok((client, self.tasks.spawn(drive(connection, on_notify, ended))))
             }
         }
     }
@@ -167,13 +188,17 @@ type Connecting<'a> = Pin<
 
 impl Connect for Connector {
     fn connect(&self, _: &Config) -> Connecting<'_> {
-        Box::pin(self.open(None))
+        Box::pin(self.open(None, None))
     }
 }
 
 /// Reads what the server sends until the connection ends; whoever uses the client is told why.
-async fn drive<S, T>(mut connection: Connection<S, T>, on_notify: Option<OnNotify>)
-where
+/// Dropping the client aborts this, so `ended` hears of ends that nobody here wanted.
+async fn drive<S, T>(
+    mut connection: Connection<S, T>,
+    on_notify: Option<OnNotify>,
+    ended: Option<Arc<Notify>>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -189,6 +214,9 @@ where
             }
             _ => {}
         }
+    }
+    if let Some(ended) = ended {
+        ended.notify_one();
     }
 }
 

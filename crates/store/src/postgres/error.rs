@@ -83,6 +83,15 @@ fn of_server(refusal: &DbError, place: &str) -> StoreError {
              owns the tables"
         )),
         "3D000" => StoreError::Refused(format!("{place}: {said}; make it with createdb")),
+        "26000" => StoreError::Refused(format!(
+            "{place} forgot what was prepared in this session ({said}): a pooler in transaction \
+             mode stands in between; connect to PostgreSQL itself, or give Baton a pool in session \
+             mode"
+        )),
+        "08P01" if said.contains("startup parameter") => StoreError::Refused(format!(
+            "{place} is a pooler that does not take the settings of a session ({said}); connect to \
+             PostgreSQL itself"
+        )),
         "23505" => {
             StoreError::Refused(format!("{place} has that already ({said}); nothing was written"))
         }

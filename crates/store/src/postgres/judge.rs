@@ -27,11 +27,14 @@ pub(crate) struct Asked<'a> {
     /// The node that wants it; none when it is only to be vacated.
     pub(crate) by: Option<&'a NodeName>,
     pub(crate) seen: Epoch,
+    /// It has effects that no fence holds back: a connection that is gone says nothing of them, so
+    /// the lease must have run out, by when its holder has let go by itself.
+    pub(crate) external: bool,
 }
 
 /// The evidence for letting the lease change hands, or a sentence why it may not.
 pub(crate) fn judge(asked: Asked<'_>, known: &Known) -> Result<Evidence, String> {
-    let Asked { lease, seen, .. } = asked;
+    let Asked { lease, seen, external, .. } = asked;
     let (epoch, holder) = match &known.held {
         None if seen == Epoch(0) => return Ok(Evidence::Vacated),
         None => return Err(format!("{lease} was never taken, so it is not at epoch {seen}")),
@@ -48,11 +51,18 @@ pub(crate) fn judge(asked: Asked<'_>, known: &Known) -> Result<Evidence, String>
         // It asks for what is its own: its supervisor has reaped the worker.
         return Ok(Evidence::ConfirmedDead);
     }
-    let gone = !known.connected;
-    if gone && heard_since_return(known) {
+    let gone = !known.connected && heard_since_return(known);
+    let left = known.expires_at.map_or(Millis(0), |expires_at| expires_at.since(known.now));
+    if gone && (!external || left == Millis(0)) {
         return Ok(Evidence::ConnectionGone);
     }
-    let left = known.expires_at.map_or(Millis(0), |expires_at| expires_at.since(known.now));
+    if gone {
+        return Err(format!(
+            "{lease} is held by {holder} at epoch {epoch}: its connection is gone, but its \
+             resources may still be up outside the store, so its lease must run out first, in {}",
+            seconds(left)
+        ));
+    }
     if left > Millis(0) {
         return Err(format!(
             "{lease} is held by {holder} at epoch {epoch}, its lease runs out in {}",
@@ -101,7 +111,8 @@ mod tests {
     fn check(known: &Known, by: &str, seen: u64) -> Result<Evidence, String> {
         let lease: LeaseName = "group/g".parse().expect("a lease");
         let by: NodeName = by.parse().expect("a node");
-        judge(Asked { lease: &lease, by: Some(&by), seen: Epoch(seen) }, known)
+        let asked = Asked { lease: &lease, by: Some(&by), seen: Epoch(seen), external: false };
+        judge(asked, known)
     }
 
     #[test]
@@ -127,6 +138,25 @@ mod tests {
         assert_eq!(check(&vacant, "a", 7), Ok(Evidence::Vacated));
         let new = Known { held: None, expires_at: None, ..held() };
         assert_eq!(check(&new, "a", 0), Ok(Evidence::Vacated));
+    }
+
+    #[test]
+    fn effects_outside_the_store_wait_for_the_lease_to_run_out() {
+        let lease: LeaseName = "group/g".parse().expect("a lease");
+        let by: NodeName = "a".parse().expect("a node");
+        let external = |known: &Known| {
+            let asked = Asked { lease: &lease, by: Some(&by), seen: Epoch(7), external: true };
+            judge(asked, known)
+        };
+        let gone = Known { connected: false, ..held() };
+        let why = external(&gone).expect_err("it has not run out");
+        assert!(why.contains("connection is gone") && why.ends_with("in 1.2s"), "{why}");
+        let run_out = Known { expires_at: Some(Timestamp(3_600_000)), ..gone.clone() };
+        assert_eq!(external(&run_out), Ok(Evidence::ConnectionGone));
+        let vacant = Known { held: Some((Epoch(7), None)), ..gone };
+        assert_eq!(external(&vacant), Ok(Evidence::Vacated));
+        let silent = Known { expires_at: Some(Timestamp(3_600_000)), ..held() };
+        assert_eq!(external(&silent), Ok(Evidence::Silent));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cluster::AcquireRequest;
-use model::{Cause, Epoch, Evidence, LeaseName, Millis, NodeName, Timestamp};
+use model::{Cause, Epoch, Evidence, LeaseName, Millis, NodeName, ResourceName, Timestamp};
 use tokio_postgres::Row;
 
 use super::Postgres;
@@ -16,7 +16,7 @@ use crate::{Acquired, Fence, FenceToken, Granted, NodeFacts, Release, Result, St
 
 /// A takeover waits so long for the transactions of the old owner, then it ends their sessions. A
 /// publish takes milliseconds, and the new owner is waited for.
-const BEGIN_TAKEOVER: &str = "BEGIN; SET LOCAL lock_timeout = 100";
+pub(super) const BEGIN_TAKEOVER: &str = "BEGIN; SET LOCAL lock_timeout = 100";
 
 /// Each try ends the sessions found in the way; new ones can only come from the old owner, whose
 /// fence is refused as soon as one try succeeds.
@@ -47,19 +47,23 @@ impl Postgres {
         let known = self.known(&lease).await?;
         let seen = known.held.as_ref().map_or(Epoch(0), |(epoch, _)| *epoch);
         // The lock is ours, so whoever held the lease has lost its connection, or was frozen.
-        let evidence = match known.held {
-            Some((_, Some(_))) if forced => Evidence::Silent,
-            Some((_, Some(_))) => Evidence::ConnectionGone,
-            _ => Evidence::Vacated,
+        let unended = match known.held {
+            Some((_, Some(_))) if forced => Some(Evidence::Silent),
+            Some((_, Some(_))) => Some(Evidence::ConnectionGone),
+            _ => None,
         };
+        let former = self.life.before(name, seen, unended);
+        let NodeFacts { machine, pid, .. } = facts;
         let request = AcquireRequest {
             lease,
             seen_epoch: seen,
-            cause: Cause::Start,
-            reason: format!("node {name} joined from {} (process {})", facts.machine, facts.pid),
+            cause: former.cause,
+            reason: format!("node {name} joined from {machine} (process {pid}){}", former.remark),
+            resource: None,
+            external: false,
         };
-        let taking =
-            Taking { request: &request, node: Some(name), ttl, known_dead: Some(evidence) };
+        let known_dead = Some(former.evidence);
+        let taking = Taking { request: &request, node: Some(name), ttl, known_dead };
         let granted = match self.take_lease(&taking).await? {
             Acquired::Granted(granted) => granted,
             Acquired::Refused(why) => return Err(StoreError::Refused(why)),
@@ -72,6 +76,9 @@ impl Postgres {
                 &[&id, &machine, &pid, &version],
             )
             .await?;
+        self.watched.call_once(|| {
+            self.tasks.spawn(self.liveness.clone().watch(self.leases.clone()));
+        });
         self.hints.announce(&self.tasks, Topic::Cluster);
         Ok(granted)
     }
@@ -163,6 +170,8 @@ impl Postgres {
             seen_epoch: seen,
             cause: Cause::NodeLost,
             reason: reason.to_owned(),
+            resource: None,
+            external: false,
         };
         let nobody = Taking { request: &request, node: None, ttl: Millis(0), known_dead: None };
         self.take_and_tell(&nobody).await
@@ -223,6 +232,7 @@ impl Postgres {
         let epoch = release.epoch.0.cast_signed();
         let reason = plain(&release.reason);
         let offered_to = release.offered_to.as_ref().map(NodeName::as_str);
+        let resource = release.resource.as_ref().map(ResourceName::as_str);
         let (cause, evidence) = (release.cause.as_str(), Evidence::Vacated.as_str());
         for _ in 0..TAKEOVER_TRIES {
             let vacate = [
@@ -237,6 +247,7 @@ impl Postgres {
                         &reason,
                         &offered_to,
                         &evidence,
+                        &resource,
                     ],
                 },
             ];
@@ -284,7 +295,7 @@ impl Postgres {
         if rows.is_empty() { Err(fence.refused()) } else { Ok(fence) }
     }
 
-    async fn known(&self, lease: &LeaseName) -> Result<Known> {
+    pub(super) async fn known(&self, lease: &LeaseName) -> Result<Known> {
         let sql = include_str!("../../sql/postgres/acquire_judge.sql");
         let rows = self.leases.query(sql, &[&lease.to_string()]).await?;
         known_of(rows.first())
@@ -303,8 +314,8 @@ struct Taking<'a> {
 
 impl Taking<'_> {
     fn judge(&self, known: &Known) -> Result<Evidence, String> {
-        let asked =
-            Asked { lease: &self.request.lease, by: self.node, seen: self.request.seen_epoch };
+        let AcquireRequest { lease, seen_epoch, external, .. } = self.request;
+        let asked = Asked { lease, by: self.node, seen: *seen_epoch, external: *external };
         match self.known_dead {
             // For its epoch it is judged all the same.
             Some(evidence) => {
@@ -333,6 +344,7 @@ async fn change_hands(
         && taking.known_dead.is_none();
     let judged_expiry = known.expires_at.map(|at| at.0);
     let evidence_word = evidence.as_str();
+    let resource = request.resource.as_ref().map(ResourceName::as_str);
     let rows = match taking.node {
         Some(node) => {
             let acquire = Step {
@@ -348,6 +360,7 @@ async fn change_hands(
                     &judged_expiry,
                     &before,
                     &evidence_word,
+                    &resource,
                 ],
             };
             transaction.run(&[acquire]).await?
@@ -389,7 +402,7 @@ async fn end_sessions(database: &Database, lease: &str) -> Result<()> {
     Ok(())
 }
 
-fn known_of(row: Option<&Row>) -> Result<Known> {
+pub(super) fn known_of(row: Option<&Row>) -> Result<Known> {
     let Some(row) = row else {
         return Err(StoreError::Corrupt("the store did not say who holds a lease".to_owned()));
     };

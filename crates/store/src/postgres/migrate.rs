@@ -2,13 +2,24 @@
 
 use super::transaction::{Database, Transaction, step};
 use crate::Result;
-use crate::schema::{Applied, Migration, pending};
+use crate::schema::{Applied, Migration, Unknown, pending, works_beside};
 
 /// The migrations in order. One that was released is never changed again.
-const MIGRATIONS: [Migration; 1] = [Migration {
-    name: "0001_store",
-    sql: include_str!("../../sql/postgres/migrations/0001_store.sql"),
-}];
+pub(crate) const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        name: "0001_store",
+        sql: include_str!("../../sql/postgres/migrations/0001_store.sql"),
+        usable_from: 1,
+    },
+    Migration {
+        name: "0002_failover_cluster",
+        sql: include_str!("../../sql/postgres/migrations/0002_failover_cluster.sql"),
+        usable_from: 2,
+    },
+];
+
+/// The step that brought the column `usable_from`.
+const SAYS_SINCE: usize = 2;
 
 /// Runs the migrations that this database does not have yet, all in one transaction; of several
 /// processes that begin at the same time one does it and the others wait.
@@ -24,8 +35,23 @@ pub(crate) async fn migrate(database: &Database) -> Result<()> {
         .flatten()
         .map(|row| Applied { name: row.get("name"), sha256: row.get("sha256") })
         .collect();
+    let (rest, unknown) = pending(&MIGRATIONS, &applied)?;
+    if unknown > 0 {
+        let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+        let read = include_str!("../../sql/postgres/migrate_unknown.sql");
+        let rows = transaction.run(&[step(read, &[&known])]).await?;
+        let unknown: Vec<Unknown> = rows
+            .iter()
+            .flatten()
+            .map(|row| Unknown {
+                name: row.get("name"),
+                usable_from: row.get::<_, Option<i32>>("usable_from").map(i64::from),
+            })
+            .collect();
+        works_beside(&MIGRATIONS, &unknown)?;
+    }
     let mut version = applied.len();
-    for migration in pending(&MIGRATIONS, &applied)? {
+    for migration in rest {
         version += 1;
         run(database, &transaction, version, migration).await?;
     }
@@ -40,10 +66,16 @@ async fn run(
     migration: &Migration,
 ) -> Result<()> {
     transaction.batch(migration.sql).await?;
+    let says = version >= SAYS_SINCE;
     let version = i32::try_from(version).unwrap_or(i32::MAX);
     let sha256 = migration.sha256();
     let record = include_str!("../../sql/postgres/migrate.sql");
     transaction.run(&[step(record, &[&version, &migration.name, &sha256])]).await?;
+    if says {
+        let usable_from = i32::try_from(migration.usable_from).unwrap_or(i32::MAX);
+        let say = include_str!("../../sql/postgres/migrate_usable.sql");
+        transaction.run(&[step(say, &[&version, &usable_from])]).await?;
+    }
     tracing::info!("{} has schema step {} now", database.place, migration.name);
     Ok(())
 }

@@ -1,18 +1,23 @@
 //! The engine for the machines of a cluster: PostgreSQL 15 and later.
 //!
 //! Read in this order: `transaction` (how a method becomes one round trip), `lease` with `judge`
-//! (who owns what), `publish` and `work` (the MessageBox), then `session` (liveness), `wakes`
-//! (hints between processes) and `connect`. The SQL of a method stands in `sql/postgres/`.
+//! (who owns what), `orders` (what operators want and owners report), `publish` and `work` (the
+//! MessageBox), then `session` (liveness), `wakes` (hints between processes) and `connect`;
+//! `examine` and `self_test` look after all of it. The SQL of a method stands in `sql/postgres/`.
 
 mod body;
 mod cluster;
 mod connect;
 mod error;
+mod examine;
 mod judge;
 mod lease;
 mod migrate;
 mod operate;
+mod orders;
 mod publish;
+mod remembered;
+mod self_test;
 mod session;
 mod text;
 mod tls;
@@ -22,9 +27,11 @@ mod work;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
-use ::cluster::{AcquireRequest, MoveRequest, Presence, Snapshot, Tenure};
+use ::cluster::{
+    AcquireRequest, GroupOrder, MoveRequest, NodeOrder, Presence, ResourceReport, Snapshot, Tenure,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use model::{
@@ -35,7 +42,6 @@ use self::connect::Connector;
 use self::session::Seat;
 use self::transaction::Database;
 use self::wakes::Hints;
-use crate::tasks::Tasks;
 use crate::{
     Acquired, Backlog, Fence, FenceToken, Granted, LocationReport, NodeFacts, Options,
     PublishBatch, Published, Receipt, Release, Result, Route, Settlement, Staged, Store, Topic,
@@ -49,45 +55,74 @@ const HINT_CONNECTIONS: usize = 2;
 const POOL_SIZE_MIN: usize = 2;
 
 /// Takeovers of several groups at a time; only a process that is a node ever makes these, besides
-/// one each for its liveness and for the presence of the others.
+/// one each for its liveness, for the presence of the others and for waiting for the next one.
 const LEASE_CONNECTIONS: usize = 2;
 
 /// Opens the database and brings its schema to this version's.
 pub async fn open(options: &Options) -> Result<Arc<dyn Store>> {
-    let tasks = Arc::new(Tasks::new());
-    let connector = Connector::new(options, tasks.clone())?;
-    let size = options.connections_max.saturating_sub(HINT_CONNECTIONS).max(POOL_SIZE_MIN);
-    let database = Database::new(options, connector.clone(), size)?;
-    let leases = Database::new(options, connector.clone(), LEASE_CONNECTIONS)?;
-    database.patiently(migrate::migrate(&database)).await?;
-    Ok(Arc::new(Postgres {
-        hints: Hints::new(connector),
-        database,
-        leases,
-        liveness: Seat::new(),
-        presence: Seat::new(),
-        definitions: Mutex::default(),
-        took_all: AtomicBool::new(false),
-        tasks,
-    }))
+    Ok(Arc::new(Postgres::open(options, None).await?))
+}
+
+impl Postgres {
+    /// Opens the tables where the connections find them, or those of a schema of their own, which
+    /// tells nobody what happens there.
+    async fn open(options: &Options, schema: Option<&'static str>) -> Result<Postgres> {
+        let tasks = Arc::new(crate::tasks::Tasks::new());
+        let mut connector = Connector::new(options, tasks.clone())?;
+        if let Some(schema) = schema {
+            connector = connector.in_schema(schema);
+        }
+        let size = options.connections_max.saturating_sub(HINT_CONNECTIONS).max(POOL_SIZE_MIN);
+        let database = Database::new(options, connector.clone(), size)?;
+        let leases = Arc::new(Database::new(options, connector.clone(), LEASE_CONNECTIONS)?);
+        if let Some(schema) = schema {
+            database.patiently(self_test::ensure_it_is_in(&database, schema)).await?;
+        }
+        database.patiently(migrate::migrate(&database)).await?;
+        Ok(Postgres {
+            options: options.clone(),
+            hints: Hints::new(connector, schema.is_some()),
+            database,
+            leases,
+            liveness: Arc::new(Seat::new()),
+            presence: Seat::new(),
+            watch: Seat::new(),
+            watched: Once::new(),
+            life: crate::life::Life::default(),
+            remembered: Mutex::default(),
+            definitions: Mutex::default(),
+            took_all: AtomicBool::new(false),
+            tasks,
+        })
+    }
 }
 
 /// A store in a PostgreSQL database.
 struct Postgres {
+    /// As it was opened; an examination opens another one like it.
+    options: Options,
     /// For the MessageBox and all the rest.
     database: Database,
     /// For changes of owners and what they are decided from: they never queue behind publishes.
-    leases: Database,
+    leases: Arc<Database>,
     hints: Hints,
     /// The connection that holds the node's liveness lock and renews its leases.
-    liveness: Seat,
+    liveness: Arc<Seat>,
+    /// Whether somebody looks after that connection.
+    watched: Once,
+    /// What the first join of this process found.
+    life: crate::life::Life,
     /// The connection that asks how present the nodes are.
     presence: Seat,
+    /// The connection that waits for the next node to go.
+    watch: Seat,
+    /// What earlier snapshots brought.
+    remembered: Mutex<remembered::Remembered>,
     /// The newest definitions seen, so that they are not read again and again.
     definitions: Mutex<(u64, Arc<Definitions>)>,
     /// The last take found less than it could have had: the next one looks first.
     took_all: AtomicBool,
-    tasks: Arc<Tasks>,
+    tasks: Arc<crate::tasks::Tasks>,
 }
 
 impl Drop for Postgres {
@@ -145,12 +180,54 @@ impl Store for Postgres {
         self.database.patiently(self.read_presence()).await
     }
 
+    async fn watch(&self, me: &NodeName, peers: &[NodeName]) -> Result<bool> {
+        self.wait_for_next(me, peers).await
+    }
+
     async fn request_move(&self, request: &MoveRequest) -> Result<()> {
         self.database.patiently(self.ask_to_move(request)).await
     }
 
     async fn drop_move(&self, group: &GroupName) -> Result<()> {
         self.database.patiently(self.forget_move(group)).await
+    }
+
+    async fn order_group(&self, order: &GroupOrder) -> Result<()> {
+        self.database.patiently(self.want_group(order)).await
+    }
+
+    async fn order_node(&self, order: &NodeOrder) -> Result<()> {
+        self.database.patiently(self.want_node(order)).await
+    }
+
+    async fn evict(&self, node: &NodeName, by: &str) -> Result<()> {
+        self.database.patiently(self.evict_node(node, by)).await
+    }
+
+    async fn report_resources(&self, reports: &[ResourceReport]) -> Result<()> {
+        self.database.patiently(self.keep_resource_reports(reports)).await
+    }
+
+    async fn record_events(&self, events: &[model::OperatorEvent]) -> Result<()> {
+        self.database.patiently(self.keep_events(events)).await
+    }
+
+    async fn events(&self, query: &crate::EventQuery) -> Result<Vec<model::OperatorEvent>> {
+        self.database.patiently(self.read_events(query)).await
+    }
+
+    async fn in_flight(
+        &self,
+        lease: &LeaseName,
+        epoch: Epoch,
+        limit: usize,
+    ) -> Result<Vec<crate::InFlight>> {
+        self.database.patiently(self.was_in_flight(lease, epoch, limit)).await
+    }
+
+    async fn examine(&self) -> Result<Vec<crate::Finding>> {
+        // Each part has a limit of its own, and none is an error: what fails is a finding.
+        Ok(self.examine_all().await)
     }
 
     async fn apply(&self, definitions: &Definitions, base: u64, by: &str) -> Result<u64> {

@@ -7,9 +7,10 @@ use model::{Epoch, Millis, Timestamp};
 use tokio_postgres::Row;
 
 use super::Postgres;
+use super::cluster::member_names;
 use super::text::plain;
 use super::transaction::step;
-use crate::{LocationReport, Result, StoreError};
+use crate::{EVENTS_KEPT, EVENTS_KEPT_MAX, LocationReport, Result, StoreError};
 
 /// What one statement of a sweep removes, so that it holds no lock for long.
 const SWEEP_ROWS: i64 = 5000;
@@ -57,6 +58,9 @@ impl Postgres {
         let receipts = include_str!("../../sql/postgres/sweep_receipts.sql");
         let abandoned = include_str!("../../sql/postgres/sweep_abandoned.sql");
         let dropped = include_str!("../../sql/postgres/sweep_bodies.sql");
+        let (events_kept, events_max) =
+            (EVENTS_KEPT.0.cast_signed(), EVENTS_KEPT_MAX.cast_signed());
+        let events = include_str!("../../sql/postgres/sweep_events.sql");
         let mut left = true;
         while left && Instant::now() < deadline {
             let swept = self
@@ -67,6 +71,7 @@ impl Postgres {
                         step(receipts, &[&older, &SWEEP_ROWS]),
                         step(abandoned, &[&older, &SWEEP_ROWS]),
                         step(dropped, &[&SWEEP_CHUNKS]),
+                        step(events, &[&events_kept, &events_max, &SWEEP_ROWS]),
                     ],
                 )
                 .await?;
@@ -75,6 +80,10 @@ impl Postgres {
         let kept = HISTORY_KEPT.0.cast_signed().max(older);
         let history = include_str!("../../sql/postgres/sweep_history.sql");
         self.database.query(history, &[&kept, &HISTORY_ENTRIES_KEPT]).await?;
+        let (version, definitions) = self.read_definitions().await?;
+        let (members, version) = (member_names(&definitions), version.cast_signed());
+        let reports = include_str!("../../sql/postgres/forget_reports.sql");
+        self.database.query(reports, &[&members, &version]).await?;
         Ok(())
     }
 

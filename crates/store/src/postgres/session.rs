@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
-use model::NodeName;
-use tokio::sync::{Mutex, MutexGuard};
+use model::{LeaseName, NodeName};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::lease::known_of;
 use super::transaction::Database;
 use crate::{Result, StoreError};
 
@@ -17,9 +18,16 @@ use crate::{Result, StoreError};
 const LOCK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 const LOCK_TRIES: u32 = 10;
 
+/// Waits before a liveness session that ended is made again, if it cannot be: at first, and at
+/// most. A server that restarts is back within seconds, and has many such nodes to answer.
+const REMAKE_MIN: Duration = Duration::from_millis(50);
+const REMAKE_MAX: Duration = Duration::from_secs(1);
+
 /// A place for one connection.
 pub(crate) struct Seat {
     session: Mutex<Option<Arc<Session>>>,
+    /// Told when the connection of the session ends by itself.
+    ended: Arc<Notify>,
     /// A request was begun and did not come back: its caller gave up. The connection may be dead.
     suspect: AtomicBool,
 }
@@ -43,7 +51,39 @@ pub(crate) struct Node {
 
 impl Seat {
     pub(crate) fn new() -> Seat {
-        Seat { session: Mutex::new(None), suspect: AtomicBool::new(false) }
+        let ended = Arc::new(Notify::new());
+        Seat { session: Mutex::new(None), ended, suspect: AtomicBool::new(false) }
+    }
+
+    /// Makes a session that ends again at once: until the next renewal the others would take a
+    /// node whose connection alone was reset for one that is gone, and take over what it owns.
+    ///
+    /// Not when the node's lease has run out: then it hangs, and its session was ended by a new
+    /// process of its name. A renewal will make it again, if there is one.
+    pub(crate) async fn watch(self: Arc<Self>, database: Arc<Database>) {
+        let mut back_off = REMAKE_MIN;
+        loop {
+            self.ended.notified().await;
+            while let Err(error) = self.make_again(&database).await {
+                tracing::debug!(%error, "the liveness session is not back yet");
+                tokio::time::sleep(back_off).await;
+                back_off = (back_off * 2).min(REMAKE_MAX);
+            }
+            back_off = REMAKE_MIN;
+        }
+    }
+
+    async fn make_again(&self, database: &Database) -> Result<()> {
+        let node = self.session.lock().await.as_ref().and_then(|session| session.node.clone());
+        let Some(node) = node else { return Ok(()) };
+        let lease = LeaseName::Node(node.name).to_string();
+        let sql = include_str!("../../sql/postgres/acquire_judge.sql");
+        let rows = database.query(sql, &[&lease]).await?;
+        let known = known_of(rows.first())?;
+        if known.expires_at.is_some_and(|at| at > known.now) {
+            self.session(database).await?;
+        }
+        Ok(())
     }
 
     /// Runs one statement, a transaction of its own, on this seat's connection; gives up after
@@ -80,7 +120,7 @@ impl Seat {
         if before.is_some() && self.sound(&seat).is_some() {
             return Ok(true);
         }
-        let mut session = Session::open(database).await?;
+        let mut session = Session::open(database, &self.ended).await?;
         session.node = Some(node.clone());
         let locked = match before {
             Some(before) => session.lock_again(database, before.pid).await?,
@@ -107,7 +147,7 @@ impl Seat {
         if let Some(session) = self.sound(&seat) {
             return Ok(session);
         }
-        let mut session = Session::open(database).await?;
+        let mut session = Session::open(database, &self.ended).await?;
         if let Some(before) = seat.clone()
             && let Some(node) = &before.node
         {
@@ -127,8 +167,8 @@ impl Seat {
 }
 
 impl Session {
-    async fn open(database: &Database) -> Result<Session> {
-        let opened = database.connector.connect_apart().await;
+    async fn open(database: &Database, ended: &Arc<Notify>) -> Result<Session> {
+        let opened = database.connector.connect_watched(ended.clone()).await;
         let client = opened.map_err(|error| database.error(&error))?;
         let mut session = Session { client, pid: 0, node: None, locked: AtomicBool::new(false) };
         let opened = include_str!("../../sql/postgres/connect.sql");

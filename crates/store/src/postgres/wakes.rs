@@ -23,7 +23,7 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for a NOTIFY; then its connection counts as dead.
 const NOTIFY_LIMIT: Duration = Duration::from_secs(2);
 
-const TOPICS: [Topic; 2] = [Topic::Cluster, Topic::Work];
+const TOPICS: [Topic; 3] = [Topic::Cluster, Topic::Work, Topic::Events];
 
 /// Hints of this process and to it.
 pub(crate) struct Hints {
@@ -31,12 +31,14 @@ pub(crate) struct Hints {
     connector: Connector,
     listening: Once,
     announcing: Once,
+    /// Nothing is told to other processes.
+    silent: bool,
 }
 
 /// What the tasks share with the store.
 struct Board {
     place: String,
-    channels: [Channel; 2],
+    channels: [Channel; TOPICS.len()],
     wanted: Notify,
 }
 
@@ -48,24 +50,33 @@ struct Channel {
 }
 
 impl Hints {
-    pub(crate) fn new(connector: Connector) -> Hints {
+    pub(crate) fn new(connector: Connector, silent: bool) -> Hints {
         let channel = || Channel { hints: watch::Sender::new(0), pending: AtomicBool::new(false) };
         let board = Arc::new(Board {
             place: connector.describe(),
-            channels: [channel(), channel()],
+            channels: TOPICS.map(|_| channel()),
             wanted: Notify::new(),
         });
-        Hints { board, connector, listening: Once::new(), announcing: Once::new() }
+        Hints { board, connector, listening: Once::new(), announcing: Once::new(), silent }
     }
 
     /// Wakes who waits for the topic, here at once and elsewhere soon.
     pub(crate) fn announce(&self, tasks: &Tasks, topic: Topic) {
         self.board.wake(topic);
+        if self.silent {
+            return;
+        }
         self.board.channel(topic).pending.store(true, Ordering::SeqCst);
         self.board.wanted.notify_one();
         self.announcing.call_once(|| {
             tasks.spawn(announce(self.board.clone(), self.connector.clone()));
         });
+    }
+
+    /// How many hints of a topic there were; none when nobody listens here.
+    pub(crate) fn count(&self, topic: Topic) -> Option<u64> {
+        let count = *self.board.channel(topic).hints.borrow();
+        self.listening.is_completed().then_some(count)
     }
 
     /// Hints of a topic from now on.
@@ -82,6 +93,7 @@ impl Board {
         match topic {
             Topic::Cluster => &self.channels[0],
             Topic::Work => &self.channels[1],
+            Topic::Events => &self.channels[2],
         }
     }
 
@@ -102,6 +114,7 @@ fn name_of(topic: Topic) -> &'static str {
     match topic {
         Topic::Cluster => "baton_cluster",
         Topic::Work => "baton_work",
+        Topic::Events => "baton_events",
     }
 }
 
@@ -175,6 +188,7 @@ async fn begin_to_listen(
     let hearing = board.clone();
     let on_notify: OnNotify = Arc::new(move |channel| hearing.notified(channel));
     let (client, ended) = connector.listen(on_notify).await?;
-    client.batch_execute("LISTEN baton_cluster; LISTEN baton_work").await?;
+    let words: String = TOPICS.iter().map(|topic| format!("LISTEN {};", name_of(*topic))).collect();
+    client.batch_execute(&words).await?;
     Ok((client, ended))
 }

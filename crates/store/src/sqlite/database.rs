@@ -21,7 +21,7 @@ const JOBS_MAX: usize = 256;
 const READERS_MAX: usize = 4;
 
 /// Statements that a connection keeps prepared: all there are.
-const STATEMENTS_CACHED: usize = 100;
+const STATEMENTS_CACHED: usize = 150;
 
 /// How long SQLite itself waits. Baton's own processes queue elsewhere, so this is for a backup
 /// tool, or somebody's `sqlite3`.

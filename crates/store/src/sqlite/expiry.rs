@@ -29,7 +29,8 @@ use std::sync::Arc;
 
 use model::{BootTime, Epoch, LeaseName, Millis, NodeName};
 
-use super::lock::{HOLD_KILL_AFTER, LockFile, Watch, boot_now};
+use super::lock::{HOLD_KILL_AFTER, LockFile, Watch};
+use crate::boot::boot_now;
 
 /// Bytes of a slot. The longest names and numbers need 249; a slot never crosses a page, so that
 /// a process killed while it writes one leaves the old or the new slot, not half of each.

@@ -1,13 +1,14 @@
 //! Nodes and leases: join, acquire, release, bury, and the fence that all writes show.
 
 use cluster::{AcquireRequest, MoveRequest};
-use model::{Cause, Epoch, Evidence, GroupName, LeaseName, Millis, NodeName};
+use model::{Cause, Epoch, Evidence, GroupName, LeaseName, Millis, NodeName, ResourceName};
 use rusqlite::{Connection, params};
 
 use super::expiry::{Entry, Unexpired};
-use super::lock::boot_now;
-use super::rows::{epoch, get, node_or_none, row, run, signed, sql};
+use super::rows::{epoch, get, node_or_none, row, rows, run, signed, sql};
 use super::writer::Transaction;
+use crate::boot::boot_now;
+use crate::life::Life;
 use crate::{Acquired, Fence, FenceToken, Granted, NodeFacts, Release, Result, StoreError, Topic};
 
 /// Refuses a stale fence. A write transaction has the write lock already, so nobody changes the
@@ -34,19 +35,23 @@ pub(super) fn join(
     node: &NodeName,
     facts: &NodeFacts,
     ttl: Millis,
+    life: &Life,
 ) -> Result<Granted> {
     let lease = LeaseName::Node(node.clone());
     let (seen, before) = judged(transaction, &lease)?.unwrap_or_default();
     let NodeFacts { machine, pid, version } = facts;
-    let reason = format!("{node} joined: process {pid} on {machine}");
+    let unended = before.as_ref().map(|_| Evidence::ConfirmedDead);
+    let former = life.before(node, seen, unended);
+    let reason = format!("{node} joined: process {pid} on {machine}{}", former.remark);
     let change = Change {
-        evidence: if before.is_none() { Evidence::Vacated } else { Evidence::ConfirmedDead },
+        evidence: former.evidence,
         before,
         lease: &lease,
         to: Some(node),
         seen,
-        cause: Cause::Start,
+        cause: former.cause,
         reason: &reason,
+        resource: None,
         ttl,
     };
     let facts = params![node.as_str(), machine, pid, version, transaction.now.0];
@@ -77,7 +82,9 @@ pub(super) fn acquire(
     request: &AcquireRequest,
     ttl: Millis,
 ) -> Result<Acquired> {
-    let AcquireRequest { lease, seen_epoch, cause, reason } = request;
+    // `external` asks for nothing more here: a lease changes hands when its holder has let go, when
+    // the holder's processes are proven dead, or when it has run out.
+    let AcquireRequest { lease, seen_epoch, cause, reason, resource, external: _ } = request;
     let found = judged(transaction, lease)?;
     let (now_at, before) = found.unwrap_or_default();
     if now_at != *seen_epoch {
@@ -90,8 +97,8 @@ pub(super) fn acquire(
         Some(holder) => evidence_of(transaction, holder)?,
     };
     let to = Some(node);
-    Change { lease, before, to, seen: now_at, evidence, cause: *cause, reason, ttl }
-        .make(transaction)
+    let (seen, cause, resource) = (now_at, *cause, resource.as_ref());
+    Change { lease, before, to, seen, evidence, cause, reason, resource, ttl }.make(transaction)
 }
 
 pub(super) fn bury(
@@ -110,8 +117,21 @@ pub(super) fn bury(
         None => Evidence::Vacated,
         Some(holder) => evidence_of(transaction, holder)?,
     };
+    vacate(transaction, lease, now_at, before, evidence, reason)
+}
+
+/// Takes a lease from whoever had it, for nobody.
+fn vacate(
+    transaction: &Transaction<'_>,
+    lease: &LeaseName,
+    seen: Epoch,
+    before: Option<NodeName>,
+    evidence: Evidence,
+    reason: &str,
+) -> Result<Acquired> {
     let (cause, ttl) = (Cause::NodeLost, Millis(0));
-    Change { lease, before, to: None, seen: now_at, evidence, cause, reason, ttl }.make(transaction)
+    Change { lease, before, to: None, seen, evidence, cause, reason, resource: None, ttl }
+        .make(transaction)
 }
 
 /// The epoch and the holder of a lease; nothing if it was never taken.
@@ -145,6 +165,7 @@ struct Change<'a> {
     evidence: Evidence,
     cause: Cause,
     reason: &'a str,
+    resource: Option<&'a ResourceName>,
     ttl: Millis,
 }
 
@@ -169,7 +190,8 @@ impl Change<'_> {
         run(connection, sql!("acquire"), params![lease, epoch, to, now, cause, reason])?;
         let before = self.before.as_ref().map(NodeName::as_str);
         let evidence = self.evidence.as_str();
-        let entry = params![lease, epoch, to, before, evidence, cause, reason, now];
+        let resource = self.resource.map(ResourceName::as_str);
+        let entry = params![lease, epoch, to, before, evidence, cause, reason, now, resource];
         run(connection, sql!("acquire_history"), entry)?;
         give_back(transaction, &lease)?;
         if let (LeaseName::Group(group), Some(to)) = (self.lease, to) {
@@ -230,11 +252,46 @@ pub(super) fn release(
     }
     let nobody: Option<&str> = None;
     let evidence = Evidence::Vacated.as_str();
-    let entry = params![lease, epoch, nobody, node.as_str(), evidence, cause, reason, now];
+    let resource = release.resource.as_ref().map(ResourceName::as_str);
+    let entry =
+        params![lease, epoch, nobody, node.as_str(), evidence, cause, reason, now, resource];
     run(connection, sql!("acquire_history"), entry)?;
     give_back(transaction, &lease)?;
     transaction.wake(Topic::Cluster);
     transaction.vacate_when_committed(&release.lease, release.epoch);
+    Ok(())
+}
+
+/// Forgets a node that is gone. Whether it still lives is seen by the claim of its lease.
+pub(super) fn evict(transaction: &Transaction<'_>, node: &NodeName, by: &str) -> Result<()> {
+    let lease = LeaseName::Node(node.clone());
+    let Some((epoch, holder)) = judged(transaction, &lease)? else {
+        return Err(StoreError::Refused(format!("no node {node} ever joined this cluster")));
+    };
+    let connection = transaction.connection;
+    let held = rows(connection, sql!("evict_held"), [node.as_str()], |row| get::<String>(row, 0))?;
+    if let Some(first) = held.first() {
+        return Err(StoreError::Refused(format!(
+            "{node} still holds {} lease(s), {first} first; others take them as soon as they may, \
+             or move them",
+            held.len()
+        )));
+    }
+    if holder.is_some() {
+        let evidence = evidence_of(transaction, node)?;
+        let reason = format!("{node} was evicted by {by}");
+        if let Acquired::Refused(why) =
+            vacate(transaction, &lease, epoch, holder, evidence, &reason)?
+        {
+            return Err(StoreError::Refused(format!(
+                "{node} may be alive ({why}); stop it first, or wait"
+            )));
+        }
+    }
+    run(connection, sql!("evict"), [node.as_str()])?;
+    run(connection, sql!("evict_orders"), [node.as_str()])?;
+    run(connection, sql!("evict_reports"), [node.as_str()])?;
+    transaction.wake(Topic::Cluster);
     Ok(())
 }
 

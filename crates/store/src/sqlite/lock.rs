@@ -16,6 +16,8 @@ use model::{BootTime, Millis};
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use crate::boot::boot_now;
+
 /// A waiter looks at the holder after this; far above any wait for a healthy one.
 const LOOK_AFTER: Duration = Duration::from_millis(50);
 
@@ -31,14 +33,6 @@ const QUEUE_KILL_AFTER: Millis = Millis(HOLD_KILL_AFTER.0 * 3);
 
 /// Bytes of the record that a holder leaves in the lock file.
 const RECORD_BYTES: usize = 48;
-
-/// This machine's `CLOCK_BOOTTIME`.
-pub(super) fn boot_now() -> BootTime {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    let millis = u64::try_from(now.tv_nsec / 1_000_000).unwrap_or(0);
-    BootTime(seconds * 1000 + millis)
-}
 
 /// The right to write to the database, given to the processes of the machine in turn.
 ///

@@ -2,21 +2,26 @@
 //!
 //! Read in this order: this file, `writer` (how transactions run), `leases` (fences and takeovers),
 //! `expiry` (why an owner is never told "renewed" too late), `lock` (what becomes of a frozen
-//! writer); `receiving`, `sending`, `operators` and `view` are the statements of each method.
+//! writer); `receiving`, `sending`, `operators`, `orders` and `view` are the statements of each
+//! method; `examine` and `self_test` look after all of it.
 //!
 //! Beside the database `x.db` stands a folder `x.db.d`: `write.queue` and `write.lock` (whose turn
 //! it is to write), `expiry` and `expiry.lock` (when leases run out), `node-NAME.lock` (who lives),
-//! `wake-cluster` and `wake-work` (hints). Nothing in it has to be backed up.
+//! `wake-cluster`, `wake-work` and `wake-events` (hints), `examine.lock` (whose turn it is to try
+//! the fence). Nothing in it has to be backed up.
 
 mod database;
+mod examine;
 mod expiry;
 mod leases;
 mod liveness;
 mod lock;
 mod migrations;
 mod operators;
+mod orders;
 mod receiving;
 mod rows;
+mod self_test;
 mod sending;
 mod view;
 mod wake;
@@ -29,7 +34,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cluster::{AcquireRequest, MoveRequest, Presence, Snapshot, Tenure};
+use cluster::{
+    AcquireRequest, GroupOrder, MoveRequest, NodeOrder, Presence, ResourceReport, Snapshot, Tenure,
+};
 use model::{
     BodyId, Definitions, Epoch, GroupName, LeaseName, Millis, NodeName, Timestamp, WorkId,
 };
@@ -37,9 +44,12 @@ use model::{
 use crate::{
     Acquired, Backlog, Fence, FenceToken, Granted, LocationReport, NodeFacts, Options,
     PublishBatch, Published, Receipt, Release, Result, Route, Settlement, Staged, Store,
-    StoreError, Topic, Wakes, Work, WorkQuery, WorkView,
+    StoreError, Topic, WATCH_MAX, Wakes, Work, WorkQuery, WorkView,
 };
 use database::{Database, blocking};
+
+/// How often the locks of peers are looked at: the dead are noticed within two looks.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(40);
 
 /// What stands beside the database. Dropped by the writer after its last transaction: when the
 /// liveness locks in here are free, nothing of this `Store` can write any more.
@@ -59,9 +69,13 @@ impl Drop for Beside {
 /// A store in a SQLite file.
 struct Sqlite {
     path: PathBuf,
+    /// What stands beside it.
+    folder: PathBuf,
     database: Database,
     beside: Arc<Beside>,
     known: Arc<view::Known>,
+    /// What the first join of this process found.
+    life: Arc<crate::life::Life>,
     /// The last take found less than it could have had: the next one looks first.
     took_all: AtomicBool,
 }
@@ -112,9 +126,11 @@ impl Sqlite {
         let database = Database::start(path, connection, turn, beside.clone(), patience)?;
         Ok(Sqlite {
             path: path.to_owned(),
+            folder,
             database,
             beside,
             known: Arc::default(),
+            life: Arc::default(),
             took_all: AtomicBool::new(true),
         })
     }
@@ -132,7 +148,8 @@ impl Store for Sqlite {
         if !blocking(move || Ok(beside.liveness.take(&name)?)).await? {
             return self.database.read(move |c| Err(leases::lives(c, &node)?)).await;
         }
-        self.database.write(move |t| leases::join(t, &node, &facts, ttl)).await
+        let life = self.life.clone();
+        self.database.write(move |t| leases::join(t, &node, &facts, ttl, &life)).await
     }
 
     async fn renew(
@@ -180,6 +197,20 @@ impl Store for Sqlite {
         self.database.read(move |c| view::presence(c, &beside)).await
     }
 
+    async fn watch(&self, _me: &NodeName, peers: &[NodeName]) -> Result<bool> {
+        let looks = WATCH_MAX.as_duration().as_millis() / LOOK_EVERY.as_millis();
+        for _ in 0..looks {
+            tokio::time::sleep(LOOK_EVERY).await;
+            for peer in peers {
+                // A look at a lock file takes microseconds, so it needs no thread of its own.
+                if self.beside.liveness.is_free(peer)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     async fn request_move(&self, request: &MoveRequest) -> Result<()> {
         let request = request.clone();
         self.database.write(move |t| leases::request_move(t, &request)).await
@@ -188,6 +219,50 @@ impl Store for Sqlite {
     async fn drop_move(&self, group: &GroupName) -> Result<()> {
         let group = group.clone();
         self.database.write(move |t| leases::drop_move(t, &group)).await
+    }
+
+    async fn order_group(&self, order: &GroupOrder) -> Result<()> {
+        let order = order.clone();
+        self.database.write(move |t| orders::want_group(t, &order)).await
+    }
+
+    async fn order_node(&self, order: &NodeOrder) -> Result<()> {
+        let order = order.clone();
+        self.database.write(move |t| orders::want_node(t, &order)).await
+    }
+
+    async fn evict(&self, node: &NodeName, by: &str) -> Result<()> {
+        let (node, by) = (node.clone(), by.to_owned());
+        self.database.write(move |t| leases::evict(t, &node, &by)).await
+    }
+
+    async fn report_resources(&self, reports: &[ResourceReport]) -> Result<()> {
+        let reports = reports.to_vec();
+        self.database.write(move |t| orders::report_resources(t, &reports)).await
+    }
+
+    async fn record_events(&self, events: &[model::OperatorEvent]) -> Result<()> {
+        let events = events.to_vec();
+        self.database.write(move |t| orders::record_events(t, &events)).await
+    }
+
+    async fn events(&self, query: &crate::EventQuery) -> Result<Vec<model::OperatorEvent>> {
+        let query = query.clone();
+        self.database.read(move |c| orders::events(c, &query)).await
+    }
+
+    async fn in_flight(
+        &self,
+        lease: &LeaseName,
+        epoch: Epoch,
+        limit: usize,
+    ) -> Result<Vec<crate::InFlight>> {
+        let lease = lease.clone();
+        self.database.read(move |c| receiving::in_flight(c, &lease, epoch, limit)).await
+    }
+
+    async fn examine(&self) -> Result<Vec<crate::Finding>> {
+        Ok(self.examine_all().await)
     }
 
     async fn apply(&self, definitions: &Definitions, base: u64, by: &str) -> Result<u64> {
@@ -302,7 +377,8 @@ impl Store for Sqlite {
     }
 
     async fn sweep(&self, older_than: Millis) -> Result<()> {
-        self.database.write(move |t| operators::sweep(t, older_than)).await
+        let known = self.known.clone();
+        self.database.write(move |t| operators::sweep(t, older_than, &known)).await
     }
 
     fn subscribe(&self, topic: Topic) -> Wakes {

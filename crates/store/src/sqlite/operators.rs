@@ -6,12 +6,14 @@ use cluster::HISTORY_KEPT;
 use model::{MessageId, Millis, WorkId};
 use rusqlite::{Connection, Row, params};
 
+use super::orders;
 use super::receiving::{add_work, drop_chunks};
 use super::rows::{
     body_id, body_id_or_none, count, epoch, get, json, message_id, node, row, rows, run, signed,
     sql, state, timestamp, timestamp_or_none, to_json, work_state,
 };
 use super::sending::{End, ending};
+use super::view::Known;
 use super::writer::Transaction;
 use crate::{Backlog, LocationReport, Result, Route, Topic, WorkQuery, WorkState, WorkView};
 
@@ -163,7 +165,11 @@ pub(super) fn terminate(transaction: &Transaction<'_>, work: &[WorkId]) -> Resul
     Ok(ended)
 }
 
-pub(super) fn sweep(transaction: &Transaction<'_>, older_than: Millis) -> Result<()> {
+pub(super) fn sweep(
+    transaction: &Transaction<'_>,
+    older_than: Millis,
+    known: &Known,
+) -> Result<()> {
     let connection = transaction.connection;
     let now = transaction.now.0;
     let before = now.saturating_sub(signed(older_than.0));
@@ -180,5 +186,8 @@ pub(super) fn sweep(transaction: &Transaction<'_>, older_than: Millis) -> Result
     let kept_since = now.saturating_sub(signed(HISTORY_KEPT.0));
     let forgotten = params![kept_since, HISTORY_ROWS_KEPT, SWEEP_ROWS_MAX];
     run(connection, sql!("sweep_history"), forgotten)?;
+    orders::sweep(transaction, SWEEP_ROWS_MAX)?;
+    let (_, definitions) = known.in_force(connection)?;
+    orders::forget_reports(connection, &definitions)?;
     Ok(())
 }

@@ -1,17 +1,20 @@
 //! Receiving: receipts, staged bodies, publish.
 
 use bytes::Bytes;
-use model::BodyId;
+use model::{BodyId, Epoch, LeaseName};
 use rusqlite::{CachedStatement, Connection, params};
 use uuid::Uuid;
 
 use super::leases::check;
-use super::rows::{body_id, count, get, message_id, row, rows, run, signed, sql, state, to_json};
+use super::rows::{
+    body_id, count, get, message_id, row, rows, run, signed, sql, state, timestamp,
+    timestamp_or_none, to_json,
+};
 use super::view::version_in_force;
 use super::writer::Transaction;
 use crate::{
-    Body, CHUNK_BYTES, Fence, INLINE_BYTES_MAX, NewMessage, PublishBatch, Published, Receipt,
-    Result, Staged, StoreError, Topic,
+    Body, CHUNK_BYTES, Fence, INLINE_BYTES_MAX, InFlight, LIST_ROWS_MAX, NewMessage, PublishBatch,
+    Published, Receipt, Result, Staged, StoreError, Topic,
 };
 
 /// What operators read at a message that nobody subscribes to.
@@ -31,6 +34,26 @@ pub(super) fn receipts(
         found.extend(receipt);
     }
     Ok(found)
+}
+
+/// What was open when a lease changed hands to an epoch.
+pub(super) fn in_flight(
+    connection: &Connection,
+    lease: &LeaseName,
+    epoch: Epoch,
+    limit: usize,
+) -> Result<Vec<InFlight>> {
+    let limit = signed(limit.min(LIST_ROWS_MAX) as u64);
+    let asked = params![lease.to_string(), signed(epoch.0), limit];
+    rows(connection, sql!("in_flight"), asked, |row| {
+        Ok(InFlight {
+            source: get(row, 0)?,
+            key: get(row, 1)?,
+            message: message_id(row, 2)?,
+            received_at: timestamp(row, 3)?,
+            closed_at: timestamp_or_none(row, 4)?,
+        })
+    })
 }
 
 pub(super) fn open_receipts(

@@ -162,6 +162,6 @@ pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {
         .map_err(|error| StoreError::Refused(format!("it cannot be written as JSON: {error}")))
 }
 
-fn unreadable(found: impl Display) -> StoreError {
+pub(super) fn unreadable(found: impl Display) -> StoreError {
     StoreError::Corrupt(format!("the store says {found:#}, which this Baton cannot read"))
 }

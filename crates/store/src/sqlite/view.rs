@@ -10,12 +10,13 @@ use rusqlite::{Connection, Row, params};
 use super::Beside;
 use super::database::now;
 use super::expiry::Entry;
-use super::lock::boot_now;
+use super::orders;
 use super::rows::{
     cause, count, epoch, evidence, get, json, lease, node, node_or_none, parsed, row, rows, run,
     signed, sql, timestamp, to_json,
 };
 use super::writer::Transaction;
+use crate::boot::boot_now;
 use crate::{Result, StoreError, Topic};
 
 /// Most entries of the history that one call answers.
@@ -71,6 +72,7 @@ pub(super) fn apply(
         run(connection, sql!("apply_subscribe"), row)?;
     }
     run(connection, sql!("apply_rehome"), [])?;
+    orders::forget_reports(connection, definitions)?;
     transaction.wake(Topic::Cluster);
     transaction.wake(Topic::Work);
     Ok(in_force + 1)
@@ -83,26 +85,40 @@ pub(super) fn snapshot(
 ) -> Result<Snapshot> {
     let (definitions_version, definitions) = known.in_force(connection)?;
     let nodes = rows(connection, sql!("snapshot_nodes"), [], |row| {
-        Ok((node(row, 0)?, epoch(row, 1)?, node_or_none(row, 2)?))
+        Ok((node(row, 0)?, epoch(row, 1)?, node_or_none(row, 2)?, row.get(3)?, row.get(4)?))
     })?;
     let mut leases = rows(connection, sql!("snapshot_leases"), [], lease_view)?;
     let moves = rows(connection, sql!("snapshot_moves"), [], move_request)?;
     let now = now();
     let since = now.0.saturating_sub(signed(HISTORY_KEPT.0));
     let history = rows(connection, sql!("snapshot_history"), [since], tenure)?;
+    let group_orders = orders::of_groups(connection)?;
+    let node_orders = orders::of_nodes(connection)?;
+    let reports = orders::reports(connection)?;
     // Read after the database: an epoch that is committed has its entry by then.
     let clock = Expiries { now, boot_now: boot_now().0, entries: beside.expiry.read()? };
     for view in leases.iter_mut().filter(|view| view.holder.is_some()) {
         view.expires_at = clock.of(&view.lease, view.epoch).unwrap_or(view.expires_at);
     }
-    let nodes = nodes.into_iter().map(|(name, epoch, holder)| {
+    let nodes = nodes.into_iter().map(|(name, epoch, holder, machine, version)| {
         let lease = LeaseName::Node(name.clone());
         let presence = presence_of(beside, &name, holder.as_ref())?;
         let expires_at = clock.of(&lease, epoch).unwrap_or(now);
-        Ok(NodeView { name, epoch, presence, expires_at })
+        Ok(NodeView { name, epoch, presence, expires_at, machine, version })
     });
     let nodes = nodes.collect::<Result<_>>()?;
-    Ok(Snapshot { now, definitions_version, definitions, nodes, leases, moves, history })
+    Ok(Snapshot {
+        now,
+        definitions_version,
+        definitions,
+        nodes,
+        leases,
+        moves,
+        history,
+        group_orders,
+        node_orders,
+        reports,
+    })
 }
 
 /// When leases run out, by the store's clock.
@@ -150,6 +166,7 @@ fn tenure(row: &Row<'_>) -> Result<Tenure> {
         cause: cause(row, 5)?,
         reason: get(row, 6)?,
         at: timestamp(row, 7)?,
+        resource: get::<Option<String>>(row, 8)?.map(|name| parsed(&name)).transpose()?,
     })
 }
 

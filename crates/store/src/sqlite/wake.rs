@@ -15,7 +15,8 @@ use tokio::sync::watch;
 
 use crate::{Topic, Wakes};
 
-const TOPICS: [(Topic, &str); 2] = [(Topic::Cluster, "wake-cluster"), (Topic::Work, "wake-work")];
+const TOPICS: [(Topic, &str); 3] =
+    [(Topic::Cluster, "wake-cluster"), (Topic::Work, "wake-work"), (Topic::Events, "wake-events")];
 
 /// Room for some hundred events; more of them stay in the kernel for the next read.
 const EVENTS_BYTES: usize = 4096;

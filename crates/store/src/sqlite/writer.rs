@@ -1,6 +1,7 @@
 //! The thread that writes: it groups waiting transactions under one turn and one commit.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,8 +51,7 @@ pub(super) struct Transaction<'a> {
     /// When it began, by the store's clock.
     pub now: Timestamp,
     began: Instant,
-    wakes_cluster: Cell<bool>,
-    wakes_work: Cell<bool>,
+    wakes: RefCell<HashSet<Topic>>,
     vacated: RefCell<Vec<(LeaseName, Epoch)>>,
 }
 
@@ -62,8 +62,7 @@ impl<'a> Transaction<'a> {
             beside,
             now: now(),
             began: Instant::now(),
-            wakes_cluster: Cell::new(false),
-            wakes_work: Cell::new(false),
+            wakes: RefCell::default(),
             vacated: RefCell::default(),
         }
     }
@@ -76,10 +75,7 @@ impl<'a> Transaction<'a> {
 
     /// Gives a hint once it is committed.
     pub(super) fn wake(&self, topic: Topic) {
-        match topic {
-            Topic::Cluster => self.wakes_cluster.set(true),
-            Topic::Work => self.wakes_work.set(true),
-        }
+        self.wakes.borrow_mut().insert(topic);
     }
 
     /// Refuses to go on beyond [`WRITE_HOLD_MAX`].
@@ -98,8 +94,7 @@ impl<'a> Transaction<'a> {
 #[derive(Default)]
 struct Group {
     ran: Vec<Ran>,
-    wakes_cluster: bool,
-    wakes_work: bool,
+    wakes: HashSet<Topic>,
     vacated: Vec<(LeaseName, Epoch)>,
 }
 
@@ -188,8 +183,7 @@ impl Writer {
             tracing::warn!(%error, "a transaction could not be ended");
         }
         if ran.keep {
-            group.wakes_cluster |= transaction.wakes_cluster.get();
-            group.wakes_work |= transaction.wakes_work.get();
+            group.wakes.extend(transaction.wakes.borrow_mut().drain());
             group.vacated.append(&mut transaction.vacated.borrow_mut());
         }
         group.ran.push(ran);
@@ -215,12 +209,7 @@ impl Writer {
     }
 
     fn wake(&self, group: &Group) {
-        if group.wakes_cluster {
-            self.beside.wake.wake(Topic::Cluster);
-        }
-        if group.wakes_work {
-            self.beside.wake.wake(Topic::Work);
-        }
+        group.wakes.iter().for_each(|topic| self.beside.wake.wake(*topic));
     }
 
     fn execute(&self, statement: &str) -> Result<()> {

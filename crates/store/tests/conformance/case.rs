@@ -79,6 +79,8 @@ impl Member {
             seen_epoch: seen,
             cause: Cause::Start,
             reason: format!("{} wants it", self.name),
+            resource: None,
+            external: false,
         };
         self.store.acquire(&self.name, &request, ttl).await.expect("the store answers")
     }
@@ -106,6 +108,7 @@ impl Member {
             cause: Cause::Drain,
             reason: format!("{} leaves", self.name),
             offered_to: None,
+            resource: None,
         };
         self.store.release(&self.name, &release).await
     }

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use cluster::{MoveRequest, Presence};
+use cluster::{AcquireRequest, MoveRequest, Presence};
 use model::{Cause, Epoch, Evidence, LeaseName, Millis, Timestamp};
 use store::{Acquired, Release, StoreError};
 
 use crate::Engine;
 use crate::case::{
-    LONG, SHORT, assert_fenced, assert_refused, epoch_of, facts, granted, group, join, join_for,
-    kill, node, now, owner, refused, until,
+    LONG, Member, SHORT, assert_fenced, assert_refused, epoch_of, facts, granted, group, join,
+    join_for, kill, node, now, owner, refused, until,
 };
 
 pub async fn a_node_joins_and_each_life_has_a_higher_epoch(engine: &dyn Engine) {
@@ -272,6 +272,7 @@ pub async fn the_snapshot_shows_the_cluster(engine: &dyn Engine) {
         cause: Cause::Move,
         reason: "to b, it has more room".into(),
         offered_to: Some(node("b")),
+        resource: Some("broker".parse().expect("a name")),
     };
     a.store.release(&a.name, &release).await.expect("it is ours");
     let seen = b.store.snapshot().await.expect("the store answers");
@@ -290,10 +291,14 @@ pub async fn the_snapshot_shows_the_cluster(engine: &dyn Engine) {
     assert_eq!(held.holder, Some(node("a")));
     let left = held.expires_at.since(seen.now);
     assert!(left > Millis(LONG.0 / 2) && left <= LONG, "{left} of {LONG}");
-    let groups: BTreeSet<_> = seen.history.iter().map(|entry| &entry.lease).collect();
-    assert_eq!(groups, BTreeSet::from([fence.lease()]), "only groups have a history here");
-    let epochs: Vec<_> = seen.history.iter().map(|entry| entry.holder.clone()).collect();
-    assert_eq!(epochs, [Some(node("a")), None], "oldest first");
+    let leases: BTreeSet<_> = seen.history.iter().map(|entry| entry.lease.to_string()).collect();
+    let expected = ["group/g", "node/a", "node/b"].map(String::from);
+    assert_eq!(leases, BTreeSet::from(expected), "only groups and nodes have a history here");
+    let of_group: Vec<_> =
+        seen.history.iter().filter(|entry| entry.lease == *fence.lease()).collect();
+    let holders: Vec<_> = of_group.iter().map(|entry| entry.holder.clone()).collect();
+    assert_eq!(holders, [Some(node("a")), None], "oldest first");
+    assert_eq!((&of_group[0].resource, &of_group[1].resource), (&None, &release.resource));
 }
 
 pub async fn presence_tells_who_lives_and_who_left(engine: &dyn Engine) {
@@ -314,6 +319,96 @@ pub async fn presence_tells_who_lives_and_who_left(engine: &dyn Engine) {
         presence[&name] == Presence::Left
     })
     .await;
+}
+
+pub async fn a_watch_ends_when_a_peer_dies(engine: &dyn Engine) {
+    let a = join(engine, "a").await;
+    let b = join(engine, "b").await;
+    let watcher = b.store.clone();
+    let watch = async || watcher.watch(&node("b"), &[node("a")]).await.expect("it waited");
+    assert!(!watch().await, "a lives");
+    kill(a, watcher.as_ref()).await;
+    until("the watch tells that a is gone", async || watch().await).await;
+}
+
+/// What the history that a snapshot shows says of the lives of a node.
+async fn lives(store: &dyn store::Store, name: &str) -> Vec<cluster::Tenure> {
+    let lease = LeaseName::Node(node(name));
+    let snapshot = store.snapshot().await.expect("the store answers");
+    snapshot.history.into_iter().filter(|entry| entry.lease == lease).collect()
+}
+
+pub async fn a_join_tells_how_the_life_before_ended(engine: &dyn Engine) {
+    let watcher = engine.open("watcher").await;
+    let first = join(engine, "a").await;
+    first.release(&LeaseName::Node(node("a")), first.epoch).await.expect("it is itself");
+    drop(first);
+    let second = join(engine, "a").await;
+    // The answer to a join may get lost: the same process asks again, and nobody has died.
+    let again = second.store.join(&node("a"), &facts(), LONG).await.expect("it is itself");
+    assert_eq!(again.epoch, Epoch(3));
+    kill(second, watcher.as_ref()).await;
+    join(engine, "a").await;
+    let seen: Vec<_> = lives(watcher.as_ref(), "a")
+        .await
+        .iter()
+        .map(|entry| (entry.epoch.0, entry.holder.is_some(), entry.cause))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (1, true, Cause::Start),
+            (1, false, Cause::Drain),
+            (2, true, Cause::Start),
+            (3, true, Cause::Start),
+            (4, true, Cause::NodeLost),
+        ]
+    );
+    let lives = lives(watcher.as_ref(), "a").await;
+    assert_eq!((lives[2].evidence, &lives[2].before), (Evidence::Vacated, &None));
+    let lost = &lives[4];
+    assert_eq!((&lost.holder, &lost.before), (&Some(node("a")), &Some(node("a"))));
+    assert_ne!(lost.evidence, Evidence::Vacated, "{lost:?}");
+    assert!(lost.reason.contains("did not end in good order"), "{}", lost.reason);
+}
+
+/// Asks for a group with effects outside the store.
+async fn acquire_external(member: &Member, seen: Epoch) -> Acquired {
+    let request = AcquireRequest {
+        lease: group("g"),
+        seen_epoch: seen,
+        cause: Cause::NodeLost,
+        reason: "its owner is gone".into(),
+        resource: None,
+        external: true,
+    };
+    member.store.acquire(&member.name, &request, SHORT).await.expect("the store answers")
+}
+
+pub async fn effects_outside_the_store_need_more_than_a_lost_connection(engine: &dyn Engine) {
+    let b = join(engine, "b").await;
+    let a = join(engine, "a").await;
+    let fence = a.own(&group("g"), LONG).await;
+    a.release(fence.lease(), fence.epoch()).await.expect("it is ours");
+    let vacated = granted(acquire_external(&a, fence.epoch()).await);
+    assert_eq!(vacated.evidence, Evidence::Vacated);
+    let again = granted(acquire_external(&a, vacated.epoch).await);
+    assert_eq!(again.evidence, Evidence::ConfirmedDead, "its own supervisor has reaped it");
+    let held = [(group("g"), again.epoch)];
+    a.store.renew(&a.name, &held, Millis::seconds(2)).await.expect("the store answers");
+    let renewed_at = Instant::now();
+    kill(a, b.store.as_ref()).await;
+    let taken = loop {
+        match acquire_external(&b, again.epoch).await {
+            Acquired::Granted(granted) => break granted,
+            Acquired::Refused(why) => {
+                assert!(why.contains("connection is gone") && why.contains("run out"), "{why}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    let waited = renewed_at.elapsed() >= Duration::from_secs(2);
+    assert_eq!(waited, taken.evidence != Evidence::ConfirmedDead, "{taken:?}");
 }
 
 pub async fn history_is_kept_newest_first(engine: &dyn Engine) {

@@ -8,10 +8,12 @@
 mod bodies;
 mod case;
 mod definitions;
+mod examine;
 mod fences;
 mod fuzz;
 mod leases;
 mod operators;
+mod orders;
 mod postgres;
 mod receiving;
 mod sending;
@@ -77,7 +79,10 @@ suite! {
         a_token_is_made_a_fence_only_while_it_is_current
         the_snapshot_shows_the_cluster
         presence_tells_who_lives_and_who_left
+        a_watch_ends_when_a_peer_dies
         history_is_kept_newest_first
+        a_join_tells_how_the_life_before_ended
+        effects_outside_the_store_need_more_than_a_lost_connection
     }
     fences {
         publish_is_refused_after_a_takeover
@@ -138,6 +143,23 @@ suite! {
         work_is_listed_by_state_port_and_id
         backlog_counts_work
         locations_report
+    }
+    orders {
+        an_order_of_a_group_stands_until_the_next
+        an_order_of_a_node_stands_until_the_next
+        a_node_that_is_gone_is_evicted
+        a_node_that_lives_or_owns_is_not_evicted
+        resources_report
+        reports_of_what_is_no_more_are_forgotten
+        operator_events_are_read_in_their_order
+        operator_events_wake_who_follows
+        many_who_record_events_leave_nothing_out
+        what_was_in_flight_at_a_takeover_is_told
+    }
+    examine {
+        a_sound_store_is_found_sound
+        an_examination_disturbs_nobody
+        two_examinations_take_turns
     }
     upkeep {
         publish_wakes_the_workers

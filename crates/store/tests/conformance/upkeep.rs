@@ -80,6 +80,16 @@ pub async fn changes_of_the_cluster_wake_the_nodes(engine: &dyn Engine) {
     drain(&mut wakes).await;
     apply(a.store.as_ref(), &definitions("p")).await;
     woken(&mut wakes, "definitions").await;
+    drain(&mut wakes).await;
+    let order = cluster::GroupOrder {
+        group: "g".parse().expect("a group name"),
+        online: false,
+        unmonitored_until: None,
+        by: "operator".into(),
+        at: Timestamp(0),
+    };
+    a.store.order_group(&order).await.expect("recorded");
+    woken(&mut wakes, "an order").await;
 }
 
 pub async fn sweep_forgets_closed_receipts_only(engine: &dyn Engine) {

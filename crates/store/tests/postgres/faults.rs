@@ -270,10 +270,29 @@ async fn several_processes_may_begin_at_the_same_time() {
 async fn a_newer_database_is_not_touched() {
     let Some(url) = testbed::or_skip(testbed::fresh_database()) else { return };
     open(&url, "today").await;
-    let newer = "INSERT INTO schema_version (version, name, sha256) VALUES (2, '0002_more', 'x')";
+    let newer = "INSERT INTO schema_version (version, name, sha256) VALUES (3, '0003_more', 'x')";
     raw(&url).await.batch_execute(newer).await.expect("a step of tomorrow");
     match store::open(&Options::new(url.as_str(), "today")).await {
         Err(StoreError::Corrupt(why)) => assert!(why.contains("newer"), "{why}"),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it opened"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_database_that_only_adds_is_worked_with() {
+    let Some(url) = testbed::or_skip(testbed::fresh_database()) else { return };
+    open(&url, "today").await;
+    let client = raw(&url).await;
+    let newer = "INSERT INTO schema_version (version, name, sha256, usable_from)
+        VALUES (3, '0003_more', 'x', 2), (4, '0004_more', 'y', 2)";
+    client.batch_execute(newer).await.expect("steps of tomorrow");
+    let (store, fence) = owner(&url, "a", LONG).await;
+    store.publish(&fence, &batch(vec![message(None)])).await.expect("it works on");
+    let breaks = "UPDATE schema_version SET usable_from = 4 WHERE version = 4";
+    client.batch_execute(breaks).await.expect("one that does not only add");
+    match store::open(&Options::new(url.as_str(), "today")).await {
+        Err(StoreError::Corrupt(why)) => assert!(why.contains("0004_more"), "{why}"),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it opened"),
     }

@@ -157,6 +157,8 @@ async fn own(store: Arc<dyn Store>, name: &'static str, clash: Arc<Clash>) {
             seen_epoch: seen,
             cause: Cause::Failover,
             reason: "fuzz".into(),
+            resource: None,
+            external: false,
         };
         let begin = Instant::now();
         if let Acquired::Granted(granted) =

@@ -3,6 +3,7 @@
 //!
 //! Read in this order: this file (what tests are built from), `takeover`, `faults`, `fuzz`.
 
+mod examine;
 mod faults;
 mod fuzz;
 mod statements;
@@ -63,6 +64,8 @@ async fn acquire(store: &dyn Store, name: &str, seen: u64, ttl: Millis) -> Acqui
         seen_epoch: Epoch(seen),
         cause: Cause::Failover,
         reason: "a test wants it".into(),
+        resource: None,
+        external: false,
     };
     store.acquire(&node(name), &request, ttl).await.expect("the store answers")
 }

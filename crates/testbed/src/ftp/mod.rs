@@ -13,7 +13,7 @@ mod pureftpd;
 mod vsftpd;
 
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,6 +25,7 @@ use rustix::process::{Signal, kill_process};
 
 use crate::Unavailable;
 use crate::certificate::{self, Certificate};
+use crate::net::{Network, Place};
 use crate::packages::Unpacked;
 use crate::process::{self, Account, Folder, Server};
 
@@ -106,6 +107,18 @@ impl FtpServer {
     /// [`crate::Unavailable`] when the server is not there or this process is not root; otherwise
     /// what failed, with what the server printed.
     pub fn start(kind: FtpKind, options: FtpOptions) -> anyhow::Result<FtpServer> {
+        FtpServer::start_at(Place::here(), kind, options)
+    }
+
+    /// As [`FtpServer::start`], vsftpd on a machine of a network.
+    ///
+    /// # Errors
+    /// As [`FtpServer::start`], and when there is no such machine.
+    pub fn start_on(network: &Network, machine: &str) -> anyhow::Result<FtpServer> {
+        FtpServer::start_at(network.place(machine)?, FtpKind::Vsftpd, FtpOptions::default())
+    }
+
+    fn start_at(place: Place, kind: FtpKind, options: FtpOptions) -> anyhow::Result<FtpServer> {
         if (kind, options.tls) == (FtpKind::PureFtpd, FtpTls::Implicit) {
             bail!("pure-ftpd has no implicit TLS; take another server or FtpTls::Explicit");
         }
@@ -118,7 +131,7 @@ impl FtpServer {
             .into());
         }
         let unpacked = Unpacked::find(kind)?;
-        let mut site = Site::new(kind, options)?;
+        let mut site = Site::new(place, kind, options)?;
         let mut attempt = 1;
         loop {
             site.port = process::free_port()?;
@@ -233,6 +246,7 @@ const PASSWORD: &str = "relay-race";
 struct Site {
     kind: FtpKind,
     options: FtpOptions,
+    place: Place,
     port: u16,
     folder: Folder,
     /// Not writable by the user: vsftpd refuses a root folder that is.
@@ -243,7 +257,7 @@ struct Site {
 }
 
 impl Site {
-    fn new(kind: FtpKind, options: FtpOptions) -> anyhow::Result<Site> {
+    fn new(place: Place, kind: FtpKind, options: FtpOptions) -> anyhow::Result<Site> {
         let account = unprivileged_account()?;
         let certificate = match options.tls {
             FtpTls::Off => None,
@@ -257,7 +271,7 @@ impl Site {
         make_folder(&chroot)?;
         make_folder(&files)?;
         account.own(&files)?;
-        Ok(Site { kind, options, port: 0, folder, chroot, files, account, certificate })
+        Ok(Site { kind, options, place, port: 0, folder, chroot, files, account, certificate })
     }
 
     /// Writes a file beside the partner folder, for root's eyes only.
@@ -283,13 +297,15 @@ fn run(unpacked: &Unpacked, site: &Site) -> anyhow::Result<Server> {
     };
     let printed = site.folder.path().join("server.out");
     let log = fs::File::create(&printed)?;
-    command.env("LD_LIBRARY_PATH", unpacked.library_path()).stdout(log.try_clone()?).stderr(log);
+    command.env("LD_LIBRARY_PATH", unpacked.library_path());
+    let mut command = site.place.command(command);
+    command.stdout(log.try_clone()?).stderr(log);
     let mut server = Server::spawn("the FTP server", command)?;
     let answers = process::wait_until(START_LIMIT, || {
         if let Some(status) = server.ended() {
             bail!("it ended at once with {status}");
         }
-        Ok(is_answering(site))
+        site.place.inside(|| is_answering(site))
     });
     answers.with_context(|| {
         let said = fs::read_to_string(&printed).unwrap_or_default();
@@ -300,7 +316,7 @@ fn run(unpacked: &Unpacked, site: &Site) -> anyhow::Result<Server> {
 
 /// A greeting, or with implicit TLS an open port: there the client speaks first.
 fn is_answering(site: &Site) -> bool {
-    let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, site.port)) else {
+    let Ok(mut stream) = TcpStream::connect((site.place.address, site.port)) else {
         return false;
     };
     if site.options.tls == FtpTls::Implicit {

@@ -19,7 +19,7 @@ fn configuration(site: &Site) -> anyhow::Result<String> {
     Ok(format!(
         "\
 listen=YES
-listen_address=127.0.0.1
+listen_address={address}
 listen_port={port}
 background=NO
 anonymous_enable=YES
@@ -39,6 +39,7 @@ isolate_network=NO
 xferlog_enable=NO
 max_per_ip=0
 {tls}",
+        address = site.place.address,
         port = site.port,
         root = site.chroot.display(),
         user = site.account.name,

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use cluster::{MoveRequest, NodeView, Tenure};
+use cluster::{
+    Duty, GroupOrder, MoveRequest, NodeOrder, NodeView, Presence, ResourceReport, ResumeFailback,
+    Tenure,
+};
+use model::{Cause, Epoch, Evidence, ResourceState};
 use serde_json::json;
 
 use super::*;
@@ -14,7 +18,9 @@ fn before(millis: i64) -> Timestamp {
 }
 
 fn node(name: &str, epoch: u64, presence: Presence, expires_at: Timestamp) -> NodeView {
-    NodeView { name: name.parse().expect("name"), epoch: Epoch(epoch), presence, expires_at }
+    let (machine, version) = (String::new(), String::new());
+    let (name, epoch) = (name.parse().expect("name"), Epoch(epoch));
+    NodeView { name, epoch, presence, expires_at, machine, version }
 }
 
 fn lease(name: &str, holder: Option<&str>, epoch: u64, reason: &str) -> LeaseView {
@@ -36,9 +42,11 @@ fn snapshot() -> Snapshot {
                "transport": {"ftp": {"server": "s"}}})
     };
     let definitions = serde_json::from_value(json!({
-        "groups": [{"name": "partners"}, {"name": "idle"}],
+        "groups": [{"name": "partners"}, {"name": "idle"}, {"name": "spare"}],
         "hosts": [{"name": "receive", "group": "partners"}, {"name": "send"},
                   {"name": "spare", "group": "idle"}],
+        "resources": [{"name": "address", "group": "partners",
+                       "kind": {"ip_address": {"address": "192.0.2.10/24"}}}],
         "receive_ports": [{"name": "orders", "locations": [
             location("orders-ftp", true), location("old", false), location("new", true)]}],
         "send_ports": [{"name": "archive", "host": "send", "filter": "true",
@@ -71,9 +79,41 @@ fn snapshot() -> Snapshot {
             before: Some("b".parse().expect("name")),
             evidence: Evidence::ConfirmedDead,
             cause: Cause::NodeLost,
+            resource: None,
             reason: why.into(),
             at: before(3_200),
         }],
+        group_orders: vec![GroupOrder {
+            group: "spare".parse().expect("name"),
+            online: false,
+            unmonitored_until: None,
+            by: "kim@a".into(),
+            at: before(120_000),
+        }],
+        node_orders: vec![NodeOrder {
+            node: "a".parse().expect("name"),
+            duty: Duty::Paused,
+            failback: ResumeFailback::None,
+            away_since: Some(before(60_000)),
+            quarantine_cleared_at: None,
+            by: "kim@a".into(),
+            at: before(60_000),
+        }],
+        reports: vec![
+            report("receive", ResourceState::Online, None),
+            report("address", ResourceState::Failed, Some("192.0.2.10 answers from aa:bb")),
+        ],
+    }
+}
+
+fn report(name: &str, state: ResourceState, detail: Option<&str>) -> ResourceReport {
+    ResourceReport {
+        resource: name.parse().expect("name"),
+        node: "a".parse().expect("name"),
+        epoch: Epoch(5),
+        state,
+        detail: detail.map(str::to_owned),
+        since: before(2_000),
     }
 }
 
@@ -112,18 +152,22 @@ store sqlite:/var/lib/baton/baton.db
 1 of 2 nodes up, definitions version 3
 
 NODES
-  NAME  STATE  EPOCH  LEASE         OWNS
-  a     up         4  2s left       partners
-  b     down      11  over for 12s
-  c     left       1  given back
+  NAME  STATE   EPOCH  LEASE         OWNS
+  a     paused      4  2s left       partners
+    paused by kim@a 1m ago; `baton node resume a` ends it
+  b     down       11  over for 12s
+  c     left        1  given back
 
 GROUPS
-  NAME      STATE   OWNER  EPOCH  SINCE   CAUSE      EVIDENCE
-  partners  online  a          5  3s ago  node_lost  confirmed dead
+  NAME      STATE    OWNER  EPOCH  SINCE   CAUSE      EVIDENCE
+  partners  failed   a          5  3s ago  node_lost  confirmed dead
     node b was lost: its processes are dead (its lock is free under the same
     boot)
     a move to node b was asked for by kim@a 1s ago
-  idle      vacant  -          0  -       -          -
+    ip_address address failed 2s ago: 192.0.2.10 answers from aa:bb
+  idle      offline  -          0  -       -          -
+  spare     offline  -          0  -       -          -
+    kim@a wanted it offline 2m ago
 
 HOSTS
   NAME     GROUP     ACTIVE ON
@@ -145,7 +189,8 @@ SEND PORTS
   (no subscriber)            0       0          1  5s ago
 
 3 messages suspended: baton message list --state suspended
-group idle is vacant: baton why idle
+group partners is failed: baton why partners
+group idle is offline: baton why idle
 ";
     assert_eq!(text, expected, "\n{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80));
@@ -154,7 +199,7 @@ group idle is vacant: baton why idle
 #[test]
 fn colours_only_where_they_are_wanted() {
     let coloured = status().render(Look { columns: 80, colours: true });
-    assert!(coloured.contains("\x1b[32mup\x1b[0m"), "{coloured}");
+    assert!(coloured.contains("\x1b[33mpaused\x1b[0m"), "{coloured}");
     assert!(!status().render(Look::PLAIN).contains('\x1b'));
 }
 

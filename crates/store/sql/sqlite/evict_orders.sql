@@ -1,0 +1,1 @@
+DELETE FROM node_order WHERE node = ?1;

@@ -1,0 +1,1 @@
+SELECT "group", online, unmonitored_until, "by", at FROM group_order ORDER BY "group";

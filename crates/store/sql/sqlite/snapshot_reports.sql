@@ -1,0 +1,1 @@
+SELECT resource, node, epoch, state, detail, since FROM resource_report ORDER BY resource;
