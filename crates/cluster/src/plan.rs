@@ -306,8 +306,8 @@ impl<'a> Planner<'a> {
         let Some(rank) = opening.candidates.iter().position(|node| *node == self.me) else {
             return;
         };
-        let row = names(&opening.candidates);
         let reason = if rank == 0 {
+            let row = names(&opening.candidates);
             format!("{}; {} is first of {row}", opening.because, self.me)
         } else {
             let mine_at = opening.since.map(|since| since.after(grace(rank)));

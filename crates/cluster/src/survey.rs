@@ -29,6 +29,8 @@ struct Surveyed<'a> {
     duty: Duty,
     quarantined: bool,
     owned: Vec<&'a GroupName>,
+    /// The groups it owns, by their anti-affinity classes.
+    classes: BTreeMap<&'a str, Vec<&'a GroupName>>,
 }
 
 impl<'a> Survey<'a> {
@@ -47,11 +49,12 @@ impl<'a> Survey<'a> {
                 history.entry(group).or_default().push(tenure);
             }
         }
+        let groups = definitions.groups.iter().map(|group| (&group.name, group)).collect();
         Survey {
             snapshot,
             leases: snapshot.leases.iter().map(|view| (&view.lease, view)).collect(),
-            nodes: nodes(snapshot),
-            groups: definitions.groups.iter().map(|group| (&group.name, group)).collect(),
+            nodes: nodes(snapshot, &groups),
+            groups,
             members,
             external: definitions.resources.iter().map(|resource| &resource.group).collect(),
             history,
@@ -171,9 +174,15 @@ impl<'a> Survey<'a> {
         if group.anti_affinity.is_empty() {
             return None;
         }
-        let coming = coming.and_then(|coming| coming.get(node)).into_iter().flatten();
-        let owned = self.nodes.get(node).map_or(&[][..], |node| node.owned.as_slice());
-        owned.iter().copied().chain(coming).find_map(|name| {
+        let classes = self.nodes.get(node).map(|node| &node.classes);
+        let owned = group.anti_affinity.iter().find_map(|class| {
+            let mut owned = classes?.get(class.as_str())?.iter();
+            Some(((*owned.find(|name| ***name != group.name)?).clone(), class.as_str()))
+        });
+        if owned.is_some() {
+            return owned;
+        }
+        coming?.get(node)?.iter().find_map(|name| {
             let other = self.group(name).filter(|other| other.name != group.name)?;
             Some((name.clone(), group.class_shared_with(other)?))
         })
@@ -184,12 +193,16 @@ impl<'a> Survey<'a> {
     }
 }
 
-fn nodes(snapshot: &Snapshot) -> BTreeMap<&NodeName, Surveyed<'_>> {
+fn nodes<'a>(
+    snapshot: &'a Snapshot,
+    groups: &BTreeMap<&'a GroupName, &'a Group>,
+) -> BTreeMap<&'a NodeName, Surveyed<'a>> {
     let surveyed = snapshot.nodes.iter().map(|node| {
         let duty = snapshot.node_order(&node.name).map_or(Duty::Active, |order| order.duty);
         let alive = snapshot.is_alive(&node.name);
         let quarantined = quarantine::until(snapshot, &node.name).is_some();
-        (&node.name, Surveyed { alive, duty, quarantined, owned: Vec::new() })
+        let (owned, classes) = (Vec::new(), BTreeMap::new());
+        (&node.name, Surveyed { alive, duty, quarantined, owned, classes })
     });
     let mut nodes: BTreeMap<&NodeName, Surveyed<'_>> = surveyed.collect();
     for view in &snapshot.leases {
@@ -197,6 +210,10 @@ fn nodes(snapshot: &Snapshot) -> BTreeMap<&NodeName, Surveyed<'_>> {
             && let Some(node) = nodes.get_mut(holder)
         {
             node.owned.push(group);
+            let defined = groups.get(group).into_iter();
+            for class in defined.flat_map(|defined| &defined.anti_affinity) {
+                node.classes.entry(class).or_default().push(group);
+            }
         }
     }
     nodes
