@@ -88,7 +88,7 @@ fn snapshot() -> Result<Snapshot> {
         });
     }
     for number in 0..GROUPS {
-        let lease = LeaseName::Group(GroupName::new(&group(number))?);
+        let lease = LeaseName::Group(GroupName::new(group(number))?);
         let owner = node(number % NODES)?;
         let presence = snapshot.nodes[number % NODES].presence;
         for epoch in 1..=TENURES {
@@ -97,7 +97,7 @@ fn snapshot() -> Result<Snapshot> {
         }
         for member in 0..RESOURCES_OF_A_GROUP {
             snapshot.reports.push(ResourceReport {
-                resource: ResourceName::new(&resource(number, member))?,
+                resource: ResourceName::new(resource(number, member))?,
                 node: owner.clone(),
                 epoch: Epoch(TENURES as u64),
                 state: ResourceState::Online,
@@ -174,7 +174,7 @@ fn definitions() -> Value {
 }
 
 fn node(number: usize) -> Result<NodeName> {
-    Ok(NodeName::new(&node_name(number))?)
+    Ok(NodeName::new(node_name(number))?)
 }
 
 fn node_name(number: usize) -> String {
