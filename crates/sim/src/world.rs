@@ -289,6 +289,12 @@ impl World {
         machine.map_or(BootTime(0), |machine| self.clock_of(machine, self.elapsed))
     }
 
+    /// What the clock of a node will show after so long.
+    fn clock_at(&self, node: &NodeName, delay: u64) -> BootTime {
+        let machine = self.machines.get(node);
+        machine.map_or(BootTime(u64::MAX), |machine| self.clock_of(machine, self.elapsed + delay))
+    }
+
     /// Whether a request of a node arrives at the store.
     pub(crate) fn reaches(&self, node: &NodeName) -> bool {
         !self.store.away && self.machines.get(node).is_some_and(Machine::sends)
@@ -401,7 +407,12 @@ impl World {
             Effect::WakeAt(at) => {
                 machine.wake += 1;
                 let token = machine.wake;
-                self.after_own(node, at.since(now).0, Item::Wake(token));
+                let mut delay = machine.truly(at.since(now).0);
+                // Rounded up until its clock has come there.
+                while self.clock_at(node, delay) < at {
+                    delay += 1;
+                }
+                self.after(node, delay, Item::Wake(token));
             }
             Effect::Say(_) => {}
             Effect::Exit => self.leave(node),
@@ -614,10 +625,11 @@ impl World {
         if self.mutant == Some(Mutant::NoMargin) {
             timing.margin = Millis(0);
         }
-        let now = self.clock(node);
+        let (now, elapsed) = (self.clock(node), self.elapsed);
         let Some(machine) = self.machines.get_mut(node) else {
             return;
         };
+        machine.disturbed_at = elapsed;
         machine.life += 1;
         machine.epoch = epoch;
         machine.frozen = false;

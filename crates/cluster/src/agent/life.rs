@@ -159,7 +159,8 @@ impl Agent {
             Event::Stuck(name, what) => self.complains(&name, &what, true),
             Event::Degraded(name, what) => self.complains(&name, &what, false),
             Event::ReportLost(names) => self.forget_reports(&names),
-            Event::Tick => {}
+            // One that comes a moment early must not be the last.
+            Event::Tick => self.armed = None,
             Event::Stop => self.stop(),
         }
     }

@@ -13,12 +13,24 @@ use crate::ResourceReport;
 /// each step of a failover would only slow it down.
 const PENDING_REPORTED_AFTER: Millis = Millis::seconds(1);
 
+/// A report has arrived after so long, or it is made again. Longer than the store is waited for.
+const REPORTED_WITHIN: Millis = Millis::seconds(5);
+
 /// What was last reported of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reported {
     epoch: Epoch,
     state: ResourceState,
     detail: Option<String>,
+    /// When.
+    at: BootTime,
+}
+
+impl Reported {
+    /// Whether it says the same.
+    fn says(&self, other: &Reported) -> bool {
+        (self.epoch, self.state, &self.detail) == (other.epoch, other.state, &other.detail)
+    }
 }
 
 impl Agent {
@@ -68,13 +80,15 @@ impl Agent {
                 let state = self.state_of(&name, &tenancy.phase);
                 let child = self.children.get(&name);
                 let detail = child.and_then(|child| child.complaint.clone());
-                now.insert(name, Reported { epoch, state, detail });
+                now.insert(name, Reported { epoch, state, detail, at: self.now });
             }
         }
         let mut news = Vec::new();
         for (name, report) in now {
             let known = self.reported.get(&name);
-            if known == Some(&report) || self.is_too_young(&name, &report, known) {
+            if known.is_some_and(|known| known.says(&report))
+                || self.is_too_young(&name, &report, known)
+            {
                 continue;
             }
             news.push(ResourceReport {
@@ -90,6 +104,18 @@ impl Agent {
         if !news.is_empty() {
             self.push(Effect::Report(news));
         }
+    }
+
+    /// Reports that the store shows otherwise although they were made a while ago are made again:
+    /// an older one may have arrived after them.
+    pub(super) fn compare_reports(&mut self) {
+        let Some(seen) = &self.seen else { return };
+        let now = self.now;
+        self.reported.retain(|name, reported| {
+            let shown = seen.snapshot.report(name, reported.epoch);
+            now.since(reported.at) < REPORTED_WITHIN
+                || shown.is_some_and(|shown| shown.state == reported.state)
+        });
     }
 
     /// The report of a member was lost: it is made again.

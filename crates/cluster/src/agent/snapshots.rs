@@ -38,6 +38,7 @@ impl Agent {
                 self.follow(step);
             }
         }
+        self.compare_reports();
         self.obey_starts();
         self.notice();
         self.prune(&views);

@@ -80,7 +80,11 @@ fn is_online(world: &mut World, drawn: &Drawn, lease: &LeaseName) {
     let phases: Vec<String> =
         drawn.nodes.iter().map(|node| format!("{node} {:?}", phase(node))).collect();
     let holder = holder.map_or("nobody".to_owned(), |node| node.to_string());
-    let what = format!("{lease} is {holder}'s; {}", phases.join(", "));
+    let why = match lease {
+        LeaseName::Group(group) => cluster::why(&world.store.snapshot(), group).join("; "),
+        LeaseName::Node(_) | LeaseName::Instance(..) => String::new(),
+    };
+    let what = format!("{lease} is {holder}'s; {}; {why}", phases.join(", "));
     world.violated(Rule::Online, what);
 }
 
