@@ -11,7 +11,7 @@ mod watch;
 
 use model::{
     BootTime, Cause, Epoch, EventId, Evidence, FailureReach, GroupName, LeaseName, Millis,
-    NodeName, ResourceName,
+    NodeName, ResourceName, Timestamp,
 };
 
 use model::definition::ResourceSpec;
@@ -134,7 +134,12 @@ pub enum Effect {
         reason: String,
     },
     /// Forget a move request: it cannot be done.
-    DropMove(GroupName),
+    DropMove {
+        /// Of which group.
+        group: GroupName,
+        /// When it was asked for: a later one stays.
+        asked_at: Timestamp,
+    },
     /// From now on renew exactly these (besides the node's own lease).
     Renew(Vec<(LeaseName, Epoch)>),
     /// Start the child process of a resource as a warm standby.

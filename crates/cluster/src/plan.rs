@@ -4,7 +4,9 @@
 //! two act all the same, the store's compare-and-set on the epoch they saw lets one of them win.
 
 use model::definition::{Failback, Group};
-use model::{Cause, Epoch, GroupName, HostName, LeaseName, Millis, NodeName, Timestamp};
+use model::{
+    Cause, Epoch, GroupName, HostName, LeaseName, Millis, NodeName, ResourceState, Timestamp,
+};
 use std::cmp::Reverse;
 
 use crate::placement::{self, Coming, From, Standing, names};
@@ -259,7 +261,7 @@ impl<'a> Planner<'a> {
         let before = self.snapshot.owner_before(&view.lease).filter(|_| handed_over);
         let mut candidates = match before {
             Some(before) if failed => {
-                self.survey.candidates(group, From::After(before), &Coming::new())
+                self.survey.candidates(group, From::After(before), &self.coming)
             }
             Some(before) => self.survey.candidates(group, From::Shared(before), &self.coming),
             None => self.starters(group),
@@ -331,12 +333,14 @@ impl<'a> Planner<'a> {
             return; // `unwanted` lets it go.
         }
         let snapshot = self.snapshot;
-        if let Some(request) = snapshot.moves.iter().find(|wish| wish.group == group.name) {
-            return self.asked_to_move(group, view, request);
+        if let Some(request) = snapshot.moves.iter().find(|wish| wish.group == group.name)
+            && self.asked_to_move(group, view, request)
+        {
+            return;
         }
         let duty = snapshot.node_order(self.me).map_or(Duty::Active, |order| order.duty);
         let leaves = match duty {
-            Duty::Draining => self.drained(group),
+            Duty::Draining => self.drained(group, view),
             Duty::Active | Duty::Paused => self.goes_back(group, view),
         };
         if let Some((to, cause, reason)) = leaves {
@@ -353,14 +357,20 @@ impl<'a> Planner<'a> {
 
     /// Where a group goes because this node is drained: the most important first, and the next
     /// ones when those are gone. One that can go nowhere holds nobody up.
-    fn drained(&mut self, group: &Group) -> Option<(NodeName, Cause, String)> {
+    fn drained(&mut self, group: &Group, view: &LeaseView) -> Option<(NodeName, Cause, String)> {
         if self.drains.is_some_and(|priority| group.priority < priority) {
             return None;
         }
         let from = From::Shared(self.me);
         let candidates = self.survey.candidates(group, from, &self.coming);
         let to = candidates.into_iter().find(|node| *node != self.me)?.clone();
-        self.drains = Some(group.priority);
+        let stuck = self.snapshot.definitions.members_of(&group.name).any(|member| {
+            let report = self.snapshot.report(&member.name, view.epoch);
+            report.is_some_and(|report| report.state == ResourceState::Failed)
+        });
+        if !stuck {
+            self.drains = Some(group.priority);
+        }
         self.coming.entry(to.clone()).or_default().push(group.name.clone());
         let by = self.snapshot.node_order(self.me).map_or("an operator", |order| &order.by);
         let reason = format!("{by} drains {}, it goes to {to}", self.me);
@@ -400,6 +410,7 @@ impl<'a> Planner<'a> {
         let place = |node: &NodeName| group.preferred_owners.iter().position(|name| name == node);
         let better = place(node)?;
         if place(self.me).is_some_and(|here| here <= better)
+            || self.survey.neighbour(group, node, None).is_some()
             || self.failed_on(group, node)
             || self.was_moved(group, view)
             || !self.may_fail_back(group)
@@ -456,8 +467,11 @@ impl<'a> Planner<'a> {
         here.map(|tenure| tenure.cause).chain([view.cause]).any(|cause| cause == Cause::Move)
     }
 
-    fn asked_to_move(&mut self, group: &Group, view: &LeaseView, request: &MoveRequest) {
-        match self.destination(group, request) {
+    /// Follows a request, or refuses it; tells whether the group leaves.
+    fn asked_to_move(&mut self, group: &Group, view: &LeaseView, request: &MoveRequest) -> bool {
+        let to = self.destination(group, request);
+        let leaves = to.is_ok();
+        match to {
             Ok(to) => self.plan.steps.push(Step::TakeOffline(TakeOffline {
                 lease: view.lease.clone(),
                 epoch: view.epoch,
@@ -477,6 +491,7 @@ impl<'a> Planner<'a> {
                 ),
             }),
         }
+        leaves
     }
 
     fn destination(&self, group: &Group, request: &MoveRequest) -> Result<NodeName, String> {

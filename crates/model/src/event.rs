@@ -202,18 +202,12 @@ events! {
     RESOURCE_BANNED = 3006 "resource.banned" Error [1042];
         "A resource said that it can never run on a node, or on any."
         "Mend what it names, then `baton group start GROUP` forgets the ban."
-    RESOURCE_ADDRESS_TAKEN = 3007 "resource.address_taken" Error [1049];
-        "An address of a group answers from another machine of the network."
-        "Find the machine by the hardware address in the sentence and take the address off it."
     RESOURCE_DEGRADED = 3008 "resource.degraded" Warning [];
         "A resource works, but poorly (OCF 190)."
         "Its sentence says what the resource said."
     DEFINITIONS_APPLIED = 4001 "definitions.applied" Info [];
         "An operator put definitions in force."
-        "Nothing. `baton diff` and `baton history` show what changed."
-    STORE_VERSIONS_MIXED = 5001 "store.versions_mixed" Info [];
-        "Nodes of different versions work in one cluster."
-        "Finish the upgrade: a release works beside the one before it, not beside older ones."
+        "Nothing. `baton events --id definitions.applied` shows what changed and who asked."
     DRILL_DONE = 6001 "drill.done" Info [];
         "A drill ended: the owner of a test group was struck, and sent was compared with received."
         "Nothing if nothing was lost; otherwise keep its report and tell us."

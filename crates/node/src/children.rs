@@ -196,7 +196,9 @@ impl Watched<'_> {
         if self.kind == Kind::Monitor
             && let Ok(status) = tokio::time::timeout(TERMINATE_MAX, process.wait()).await
         {
-            return self.exit_of(status, killed, &said);
+            // How it ended counts, although it was asked to: it may have had to leave its
+            // resource up.
+            return self.exit_of(status, false, &said);
         }
         if let Err(error) = process.start_kill() {
             let name = self.name;

@@ -117,6 +117,7 @@ pub async fn run(config: NodeConfig, stop: CancellationToken) -> Result<(), Node
         watching: false,
         unrecorded: Unrecorded::default(),
         store_away: false,
+        read_again_due: false,
         ended_at: None,
         stop,
         stopping: false,
@@ -160,6 +161,7 @@ struct Node {
     watching: bool,
     unrecorded: Unrecorded,
     store_away: bool,
+    read_again_due: bool,
     ended_at: Option<BootTime>,
     stop: CancellationToken,
     stopping: bool,
@@ -182,6 +184,7 @@ enum Happened {
     Watched(Result<bool, StoreError>),
     Beat(Option<BeatSays>),
     Hint,
+    ReadAgain,
     WatchDue,
     SweepDue,
     Recorded(bool),
@@ -224,12 +227,18 @@ impl Node {
             Happened::Watched(answer) => self.watched(answer),
             Happened::Beat(Some(BeatSays::Renewed(event))) => self.feed(event),
             Happened::Beat(Some(BeatSays::Replaced)) => {
+                let sentence = format!("another process is {} now", self.config.name);
+                self.record(EventId::NODE_REPLACED, self.subject(), sentence);
                 return Err(NodeError::Replaced(self.config.name.clone()));
             }
             Happened::Beat(None) => {
                 return Err(NodeError::BeatStopped("its thread has ended".into()));
             }
             Happened::Hint => self.read_snapshot(),
+            Happened::ReadAgain => {
+                self.read_again_due = false;
+                self.read_snapshot();
+            }
             Happened::WatchDue => self.watch(),
             Happened::SweepDue => self.sweep_store(),
             Happened::Recorded(ok) => {
@@ -256,10 +265,10 @@ impl Node {
                 self.release(Release { lease, epoch, cause, reason, offered_to, resource });
             }
             Effect::Bury { lease, seen_epoch, reason } => self.bury(lease, seen_epoch, reason),
-            Effect::DropMove(group) => {
+            Effect::DropMove { group, asked_at } => {
                 let store = self.store.clone();
                 self.tasks.start(async move {
-                    note("a move request", store.drop_move(&group).await);
+                    note("a move request", store.drop_move(&group, asked_at).await);
                     Happened::Hint
                 });
             }
@@ -303,10 +312,12 @@ impl Node {
             }
             Err(error) => {
                 self.store_is_away(&error);
-                self.tasks.start(async {
-                    tokio::time::sleep(READ_AGAIN_AFTER).await;
-                    Happened::Hint
-                });
+                if !std::mem::replace(&mut self.read_again_due, true) {
+                    self.tasks.start(async {
+                        tokio::time::sleep(READ_AGAIN_AFTER).await;
+                        Happened::ReadAgain
+                    });
+                }
             }
         }
         if again {

@@ -37,7 +37,7 @@ pub(crate) fn line(effect: &Effect) -> Option<String> {
             format!("release {lease} epoch {epoch}, cause {cause}, offered to {to}")
         }
         Effect::Bury { lease, seen_epoch, reason: _ } => format!("bury {lease} epoch {seen_epoch}"),
-        Effect::DropMove(group) => format!("drop the request to move {group}"),
+        Effect::DropMove { group, .. } => format!("drop the request to move {group}"),
         Effect::Spawn { resource, .. } => format!("spawn {resource}"),
         Effect::Activate { resource, lease, epoch, .. } => {
             format!("activate {resource} under {lease} epoch {epoch}")

@@ -391,7 +391,7 @@ impl World {
             | Effect::Release { .. }
             | Effect::Bury { .. }
             | Effect::Report(_)
-            | Effect::DropMove(_) => {
+            | Effect::DropMove { .. } => {
                 let (effect, sent_at, epoch) = (Box::new(effect), now, machine.epoch);
                 let delay = self.travel(STORE_LATENCY);
                 self.after(node, delay, Item::Call { effect, sent_at, epoch });
@@ -502,7 +502,7 @@ impl World {
                 self.store.bury(&lease, seen_epoch, &reason);
                 None
             }
-            Effect::DropMove(group) if reached => {
+            Effect::DropMove { group, .. } if reached => {
                 self.store.moves.remove(&group);
                 None
             }

@@ -344,7 +344,7 @@ impl Watched {
                 }
                 Effect::ReadSnapshot
                 | Effect::Bury { .. }
-                | Effect::DropMove(_)
+                | Effect::DropMove { .. }
                 | Effect::Renew(_)
                 | Effect::Spawn { .. }
                 | Effect::Report(_)

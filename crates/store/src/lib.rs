@@ -106,8 +106,9 @@ pub trait Store: Send + Sync {
     /// Asks for a move; replaces an older request for the same group. Wakes the nodes.
     async fn request_move(&self, request: &MoveRequest) -> Result<()>;
 
-    /// Forgets a move request (it cannot be fulfilled).
-    async fn drop_move(&self, group: &GroupName) -> Result<()>;
+    /// Forgets the move request that was made at this moment (it cannot be fulfilled); a later one
+    /// stays.
+    async fn drop_move(&self, group: &GroupName, asked_at: Timestamp) -> Result<()>;
 
     /// Records what operators want of a group, in place of what they wanted before. `at` is filled
     /// in here. Wakes the nodes.

@@ -136,9 +136,7 @@ pub enum Verb {
         /// The group.
         group: String,
     },
-    /// Test whether this cluster is fit to fail over; never disruptive.
     Validate(ValidateArgs),
-    /// Strike the owner of a test group, and prove that nothing is lost or comes twice.
     Drill(DrillArgs),
     /// Cluster a host, or take it out of its group.
     Host(HostArgs),
@@ -148,12 +146,10 @@ pub enum Verb {
     /// List and show what groups bring online.
     #[command(subcommand)]
     Resource(ResourceVerb),
-    /// Show operator events, the newest last; with --follow as they happen.
     Events(EventsArgs),
     /// What each operator event means, and what to do about it.
     #[command(subcommand)]
     Event(EventVerb),
-    /// Play what would happen, without touching anything.
     Simulate(SimulateArgs),
     /// List, show, resume and terminate messages.
     #[command(subcommand)]

@@ -37,7 +37,6 @@ Examples:
   baton node pause node-a
   baton node pause node-a --what-if")]
     Pause(NodeArg),
-    /// Pause a node and move its groups to other nodes, the most important first.
     Drain(DrainArgs),
     /// Let a paused or drained node have groups again.
     Resume(ResumeArgs),

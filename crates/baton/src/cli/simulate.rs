@@ -176,11 +176,32 @@ fn read(path: &Path) -> Result<Snapshot> {
     })
 }
 
-/// Writes it without passwords: it is made to be given away.
+/// Writes it without passwords: it is made to be given away. What programs and agents are given
+/// may hold some under any name, and a play needs none of it.
 fn save(snapshot: &Snapshot, path: &Path) -> Result<()> {
+    let mut snapshot = snapshot.clone();
+    for resource in &mut Arc::make_mut(&mut snapshot.definitions).resources {
+        match &mut resource.kind {
+            ResourceKind::Process(process) => {
+                process.environment.values_mut().for_each(hide);
+                let checks =
+                    [&mut process.ready_check, &mut process.looks_alive, &mut process.is_alive];
+                for command in checks.into_iter().chain([&mut process.command]) {
+                    command.iter_mut().skip(1).for_each(hide);
+                }
+            }
+            ResourceKind::Ocf(ocf) => ocf.parameters.values_mut().for_each(hide),
+            ResourceKind::Systemd(_) | ResourceKind::IpAddress(_) | ResourceKind::NetworkName(_) => {
+            }
+        }
+    }
     let text = serde_json::to_string_pretty(&yaml::masked(serde_json::to_value(snapshot)?))?;
     std::fs::write(path, text + "\n")
         .with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn hide(value: &mut String) {
+    "***".clone_into(value);
 }
 
 #[cfg(test)]

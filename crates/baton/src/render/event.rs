@@ -188,18 +188,12 @@ const EXAMPLES: &[(EventId, &str, &str)] = &[
         "ocf disk failed on a (start ended with 5: not installed), so a is banned and it goes \
          to b",
     ),
-    (
-        EventId::RESOURCE_ADDRESS_TAKEN,
-        "ip_address address",
-        "192.0.2.10 answers from 02:00:5e:10:00:01",
-    ),
     (EventId::RESOURCE_DEGRADED, "ocf db", "monitor ended with 190: it works, but poorly"),
     (
         EventId::DEFINITIONS_APPLIED,
         "definitions",
         "kim@ops put version 7 in force: ~ group partners, + host archive",
     ),
-    (EventId::STORE_VERSIONS_MIXED, "node b", "b is of version 0.2.0, a of 0.1.0"),
     (
         EventId::DRILL_DONE,
         "group drill",

@@ -13,6 +13,10 @@ use crate::restart::{self, Failure};
 /// What a child gets on top of its drain timeout before it is killed: its answer must travel.
 pub(super) const DRAIN_GRACE: Millis = Millis::seconds(1);
 
+/// What a monitor gets instead: after an orderly stop that took too long it stops by force, which
+/// it gives up after a minute and then says that its resource is stuck.
+pub(super) const TERMINATE_GRACE: Millis = Millis::seconds(65);
+
 /// First wait before a child that died soon after its start is started a third time.
 const RESPAWN_DELAY: Millis = Millis(500);
 
@@ -246,8 +250,10 @@ impl Agent {
             child.deaths = if soon { child.deaths.saturating_add(1) } else { 1 };
         }
         let wait = restart::backoff(RESPAWN_DELAY, child.deaths.saturating_sub(1));
-        let unclean = child.spec.is_some() && matches!(exit, Exit::Crashed(_));
-        let respawn_at = if killed || unclean { now } else { now.after(wait) };
+        // Once in doubt it stays so, until one has looked and is ready.
+        let crashed = child.spec.is_some() && matches!(exit, Exit::Crashed(_));
+        let unclean = crashed || child.unclean.is_some();
+        let respawn_at = if killed { now } else { now.after(wait) };
         let before = child.lease().cloned();
         let epoch = child.state.epoch().or(child.killed_under.take());
         let state = std::mem::replace(&mut child.state, ChildState::Gone { respawn_at });
@@ -368,7 +374,8 @@ impl Agent {
         let policy = self.policy_of(name);
         // A resource is given as long as it was given to come up; a host as long as a move waits.
         let within = if self.drives(name) { policy.pending_timeout } else { policy.drain_timeout };
-        let kill_at = self.now.after(within).after(DRAIN_GRACE);
+        let grace = if self.drives(name) { TERMINATE_GRACE } else { DRAIN_GRACE };
+        let kill_at = self.now.after(within).after(grace);
         let Some(child) = self.children.get_mut(name) else {
             return;
         };
@@ -438,11 +445,13 @@ impl Agent {
     pub(super) fn meet_child_deadlines(&mut self) {
         for (name, child) in self.children.clone() {
             match child.state {
-                ChildState::Spawning if self.spawn_limit(&name, &child) <= self.now => {
+                ChildState::Spawning
+                    if self.spawn_limit(&name, &child) <= self.now && !child.stuck =>
+                {
                     self.say(self.subject_of(&name), "warm standby did not come up".to_owned());
                     self.kill(&name);
                 }
-                ChildState::Activating { lease, reactivated: false, .. }
+                ChildState::Activating { lease, .. }
                     if self.pending_limit(&name, &child) <= self.now =>
                 {
                     let timeout = self.policy_of(&name).pending_timeout;
@@ -553,16 +562,17 @@ impl Agent {
     }
 
     pub(super) fn child_deadlines(&self) -> impl Iterator<Item = BootTime> {
-        let stopping = self.stop_by.is_some();
+        let (stopping, now) = (self.stop_by.is_some(), self.now);
         self.children.iter().filter_map(move |(name, child)| match &child.state {
-            ChildState::Gone { respawn_at } => (!stopping).then_some(*respawn_at),
-            ChildState::Spawning => Some(self.spawn_limit(name, child)),
-            ChildState::Active { .. } => Some(self.hang_limit(name, child)),
-            ChildState::Activating { reactivated: false, .. } => {
-                Some(self.pending_limit(name, child))
+            ChildState::Gone { respawn_at } => {
+                (!stopping || child.unclean.is_some()).then_some(*respawn_at)
             }
+            ChildState::Spawning => (!child.stuck).then(|| self.spawn_limit(name, child)),
+            // One that has passed is looked at each turn: it is not monitored for a while.
+            ChildState::Active { .. } => Some(self.hang_limit(name, child)).filter(|at| *at > now),
+            ChildState::Activating { .. } => Some(self.pending_limit(name, child)),
             ChildState::Deactivating { kill_at, .. } => (!child.stuck).then_some(*kill_at),
-            ChildState::Ready | ChildState::Activating { .. } | ChildState::Stopping { .. } => None,
+            ChildState::Ready | ChildState::Stopping { .. } => None,
         })
     }
 

@@ -45,7 +45,13 @@ impl Agent {
             (member.name.clone(), entry)
         };
         let index: BTreeMap<ResourceName, Entry> = definitions.members().map(entry).collect();
-        self.index = index;
+        let before = std::mem::replace(&mut self.index, index);
+        // What is no longer defined and still works goes down in its order, by its own limits.
+        for (name, entry) in before {
+            if self.children.get(&name).is_some_and(|child| child.lease().is_some()) {
+                self.index.entry(name).or_insert(Entry { lease: None, ..entry });
+            }
+        }
         self.indexed = Some(version);
     }
 
@@ -60,8 +66,11 @@ impl Agent {
     /// Whether what depends on a member may work. One that must start anew is not counted on any
     /// more, so that those above it go down first.
     fn is_up(&self, name: &ResourceName) -> bool {
-        let up = self.children.get(name).is_some_and(|child| child.state.is_up());
-        up && !self.must_start_anew(name)
+        let Some(child) = self.children.get(name).filter(|child| child.state.is_up()) else {
+            return false;
+        };
+        let here = child.state.lease() == self.lease_of(name).as_ref();
+        here && !self.must_start_anew(name)
     }
 
     /// Whether somebody who still works cannot do without a member.

@@ -557,7 +557,7 @@ impl Agent {
             // One that has passed waits for a member that says it gets on, and has its own limit.
             Phase::OnlinePending { until } => (*until > now).then_some(*until),
             Phase::Acquiring { until, .. } | Phase::OfflinePending { until, .. } => Some(*until),
-            Phase::Failed(retry) => Some(retry.at),
+            Phase::Failed(retry) => (retry.at > now).then_some(retry.at),
             Phase::Releasing { again_at, .. } => Some(*again_at),
             Phase::NotOurs | Phase::Online | Phase::Deciding(_) => None,
         }))

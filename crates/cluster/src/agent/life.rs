@@ -67,7 +67,7 @@ pub struct Agent {
     plan_wake: Option<BootTime>,
     renewing: Vec<(LeaseName, Epoch)>,
     armed: Option<BootTime>,
-    said: BTreeMap<String, String>,
+    pub(super) said: BTreeMap<String, String>,
     ended: bool,
     out: Vec<Effect>,
 }
@@ -118,6 +118,12 @@ impl Agent {
         self.forgive_own_absence(now);
         self.now = self.now.max(now);
         self.distrust(); // Before the event, which may be a stale answer.
+        if let Event::Progress(name) = &event {
+            // It changes nothing but a deadline, and most events are of this kind.
+            self.progress(name);
+            self.arm();
+            return std::mem::take(&mut self.out);
+        }
         self.take_in(event);
         self.meet_deadlines();
         self.settle();
@@ -228,7 +234,8 @@ impl Agent {
         let Some(stop_by) = self.stop_by else { return };
         let holding = self.leases.values().any(Tenancy::is_occupied);
         let late = stop_by <= self.now;
-        if holding && !late {
+        let cleaning = self.children.values().any(|child| child.unclean.is_some());
+        if (holding || cleaning) && !late {
             return;
         }
         for host in self.running() {

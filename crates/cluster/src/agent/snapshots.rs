@@ -178,10 +178,13 @@ impl Agent {
                 }
             }
             Step::RefuseMove { group, asked_at, reason } => {
+                let lease = LeaseName::Group(group.clone());
                 if self.refused.insert(group.clone(), asked_at) != Some(asked_at) {
-                    let lease = LeaseName::Group(group.clone());
                     self.say_event(subject(&lease), reason, EventId::GROUP_MOVE_REFUSED);
-                    self.push(Effect::DropMove(group));
+                    self.push(Effect::DropMove { group, asked_at });
+                } else if self.may_ask(&lease) {
+                    // It is still there: what was said of it got lost.
+                    self.push(Effect::DropMove { group, asked_at });
                 }
             }
         }

@@ -41,6 +41,7 @@ impl Agent {
         lasting.extend(own);
         self.noticed = Some(lasting);
         for ((event, subject), sentence) in news {
+            self.said.remove(&subject); // It may be the same sentence as the last time.
             self.say_event(subject, sentence, event);
         }
     }

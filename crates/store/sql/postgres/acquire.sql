@@ -21,7 +21,8 @@ WITH expiry AS (
     WHERE held_lease = $1 AND state = 1 AND EXISTS (SELECT FROM taken)
 ), moved AS (
     DELETE FROM move_request
-    WHERE 'group/' || "group" = $1 AND ("to" = $3 OR "to" IS NULL) AND EXISTS (SELECT FROM taken)
+    WHERE 'group/' || "group" = $1 AND ("to" = $3 OR "to" IS NULL)
+        AND $9 IS DISTINCT FROM $3 AND EXISTS (SELECT FROM taken)
 ), recorded AS (
     INSERT INTO lease_history (lease, epoch, holder, before, evidence, cause, reason, at, resource)
     SELECT name, $2::bigint + 1, $3, $9, $10, $5, $6, baton_now(), $11 FROM taken

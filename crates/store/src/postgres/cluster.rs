@@ -114,9 +114,9 @@ impl Postgres {
         Ok(())
     }
 
-    pub(super) async fn forget_move(&self, group: &GroupName) -> Result<()> {
+    pub(super) async fn forget_move(&self, group: &GroupName, asked_at: Timestamp) -> Result<()> {
         let sql = include_str!("../../sql/postgres/drop_move.sql");
-        self.database.query(sql, &[&group.as_str()]).await?;
+        self.database.query(sql, &[&group.as_str(), &asked_at.0]).await?;
         self.hints.announce(&self.tasks, Topic::Cluster);
         Ok(())
     }
@@ -151,7 +151,10 @@ impl Postgres {
         let hosts: Vec<&str> = ports.iter().map(|port| port.host.as_str()).collect();
         let filters: Vec<_> = ports.iter().map(|port| plain(&port.filter)).collect();
         let next = version + 1;
-        let members = member_names(definitions);
+        // What changes its group begins anew under another lease, whose epoch may be lower.
+        let (_, before) = self.known_definitions();
+        let mut members = member_names(definitions);
+        members.retain(|name| same_group(&before, definitions, name));
         transaction
             .commit(&[
                 step(include_str!("../../sql/postgres/apply_forget.sql"), &[]),
@@ -345,6 +348,14 @@ pub(super) fn word<T: std::str::FromStr>(text: &str) -> Result<T> {
 /// The names of all that may be reported of.
 pub(super) fn member_names(definitions: &Definitions) -> Vec<String> {
     definitions.members().map(|member| member.name.to_string()).collect()
+}
+
+/// Whether a member is new, or in the group that it was in.
+fn same_group(before: &Definitions, after: &Definitions, name: &str) -> bool {
+    let Ok(name) = name.parse() else { return false };
+    before
+        .member(&name)
+        .is_none_or(|before| after.member(&name).is_some_and(|after| after.group == before.group))
 }
 
 fn unknown(word: &str) -> StoreError {

@@ -188,8 +188,8 @@ impl Store for Postgres {
         self.database.patiently(self.ask_to_move(request)).await
     }
 
-    async fn drop_move(&self, group: &GroupName) -> Result<()> {
-        self.database.patiently(self.forget_move(group)).await
+    async fn drop_move(&self, group: &GroupName, asked_at: Timestamp) -> Result<()> {
+        self.database.patiently(self.forget_move(group, asked_at)).await
     }
 
     async fn order_group(&self, order: &GroupOrder) -> Result<()> {

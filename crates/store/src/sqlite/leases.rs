@@ -1,7 +1,9 @@
 //! Nodes and leases: join, acquire, release, bury, and the fence that all writes show.
 
 use cluster::{AcquireRequest, MoveRequest};
-use model::{Cause, Epoch, Evidence, GroupName, LeaseName, Millis, NodeName, ResourceName};
+use model::{
+    Cause, Epoch, Evidence, GroupName, LeaseName, Millis, NodeName, ResourceName, Timestamp,
+};
 use rusqlite::{Connection, params};
 
 use super::expiry::{Entry, Unexpired};
@@ -194,7 +196,9 @@ impl Change<'_> {
         let entry = params![lease, epoch, to, before, evidence, cause, reason, now, resource];
         run(connection, sql!("acquire_history"), entry)?;
         give_back(transaction, &lease)?;
-        if let (LeaseName::Group(group), Some(to)) = (self.lease, to) {
+        // An owner that takes its own group again has moved nothing.
+        let moved = self.before.as_ref() != self.to;
+        if let (LeaseName::Group(group), Some(to), true) = (self.lease, to, moved) {
             run(connection, sql!("acquire_moved"), params![group.as_str(), to])?;
         }
         transaction.wake(Topic::Cluster);
@@ -304,8 +308,12 @@ pub(super) fn request_move(transaction: &Transaction<'_>, request: &MoveRequest)
     Ok(())
 }
 
-pub(super) fn drop_move(transaction: &Transaction<'_>, group: &GroupName) -> Result<()> {
-    run(transaction.connection, sql!("drop_move"), [group.as_str()])?;
+pub(super) fn drop_move(
+    transaction: &Transaction<'_>,
+    group: &GroupName,
+    asked_at: Timestamp,
+) -> Result<()> {
+    run(transaction.connection, sql!("drop_move"), params![group.as_str(), asked_at.0])?;
     transaction.wake(Topic::Cluster);
     Ok(())
 }

@@ -216,9 +216,9 @@ impl Store for Sqlite {
         self.database.write(move |t| leases::request_move(t, &request)).await
     }
 
-    async fn drop_move(&self, group: &GroupName) -> Result<()> {
+    async fn drop_move(&self, group: &GroupName, asked_at: Timestamp) -> Result<()> {
         let group = group.clone();
-        self.database.write(move |t| leases::drop_move(t, &group)).await
+        self.database.write(move |t| leases::drop_move(t, &group, asked_at)).await
     }
 
     async fn order_group(&self, order: &GroupOrder) -> Result<()> {

@@ -40,13 +40,9 @@ pub enum GroupVerb {
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: usize,
     },
-    /// Move a group to another node, in good order.
     Move(MoveArgs),
-    /// Bring a group online, and forget its failures, bans and used budgets.
     Start(StartArgs),
-    /// Take a group offline, until somebody starts it.
     Stop(StopArgs),
-    /// Let failures of a group's resources count for nothing for a while.
     Unmonitor(UnmonitorArgs),
     /// Let failures of a group's resources count again.
     Monitor {

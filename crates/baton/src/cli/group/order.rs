@@ -127,7 +127,10 @@ async fn shift(
     for order in &orders {
         store.order_group(order).await?;
         if !online {
-            store.drop_move(&order.group).await?;
+            let asked = snapshot.moves.iter().find(|wish| wish.group == order.group);
+            if let Some(wish) = asked {
+                store.drop_move(&order.group, wish.at).await?;
+            }
         }
         let sentence = format!("{by} wants it {word}");
         record(store, id, format!("group {}", order.group), sentence).await;

@@ -93,6 +93,7 @@ impl Report {
             self.count(FindingResult::NotApplicable)
         );
         let verdict = match (failed, warnings) {
+            (0, 0) if self.count(FindingResult::Passed) == 0 => "nothing was tested",
             (0, 0) => "fit to fail over",
             (0, _) => "fit to fail over, with warnings",
             _ => "NOT fit to fail over",
