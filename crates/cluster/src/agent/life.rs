@@ -266,7 +266,9 @@ impl Agent {
     /// Reads the store now, at most once per call.
     pub(super) fn ask_snapshot(&mut self) {
         self.plan_wake = None;
-        self.read_at = self.now.after(READ_EVERY);
+        // Unless it comes, it is asked for again: when the store returns from an outage, owners
+        // have a ttl to take up again what is still theirs.
+        self.read_at = self.now.after(Millis(self.timing.ttl.0 / 2));
         if !self.out.contains(&Effect::ReadSnapshot) {
             self.out.push(Effect::ReadSnapshot);
         }
