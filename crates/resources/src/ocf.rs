@@ -124,7 +124,14 @@ impl Driver for OcfDriver {
                 return Err(self.failure("validate-all", &ran));
             }
         }
-        let ran = self.act("start", Millis(0), None).await?;
+        let ran = match self.act("start", Millis(0), None).await {
+            Ok(ran) => ran,
+            Err(late) => {
+                // What it forked must not come up after we have looked and said that it is down.
+                tree::kill_descendants().await?;
+                return Err(late);
+            }
+        };
         if ran.code != Some(code::SUCCESS) {
             return Err(self.failure("start", &ran));
         }

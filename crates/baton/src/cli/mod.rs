@@ -117,6 +117,7 @@ impl Global {
 
 /// What an operator may ask for.
 #[derive(Debug, Clone, Subcommand)]
+#[allow(missing_docs, reason = "where arguments are documented, clap shows theirs")]
 pub enum Verb {
     /// Be a node of the cluster; with a verb: list, pause, drain, resume and evict nodes.
     Node(NodeCommand),

@@ -24,6 +24,7 @@ Examples:
 
 /// What can be done with a node.
 #[derive(Debug, Clone, Subcommand)]
+#[allow(missing_docs, reason = "where arguments are documented, clap shows theirs")]
 pub enum NodeVerb {
     /// List the nodes: state, version, machine, groups, how often they ended unplanned.
     #[command(after_help = "\

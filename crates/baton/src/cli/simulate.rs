@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use cluster::{Snapshot, Timing};
+use model::definition::ResourceKind;
 use model::{Millis, Timestamp};
 
 use super::fate;
@@ -191,8 +192,9 @@ fn save(snapshot: &Snapshot, path: &Path) -> Result<()> {
                 }
             }
             ResourceKind::Ocf(ocf) => ocf.parameters.values_mut().for_each(hide),
-            ResourceKind::Systemd(_) | ResourceKind::IpAddress(_) | ResourceKind::NetworkName(_) => {
-            }
+            ResourceKind::Systemd(_)
+            | ResourceKind::IpAddress(_)
+            | ResourceKind::NetworkName(_) => {}
         }
     }
     let text = serde_json::to_string_pretty(&yaml::masked(serde_json::to_value(snapshot)?))?;

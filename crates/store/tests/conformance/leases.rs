@@ -238,7 +238,12 @@ pub async fn a_move_lives_until_it_is_done(engine: &dyn Engine) {
     assert_eq!(moves(b.store.as_ref()).await, []);
 
     ask_to_move(a.store.as_ref(), Some("a")).await;
-    a.store.drop_move(&"g".parse().expect("a group name")).await.expect("it is dropped");
+    let group = "g".parse().expect("a group name");
+    let asked_at = moves(b.store.as_ref()).await[0].at;
+    let earlier = model::Timestamp(asked_at.0 - 1);
+    a.store.drop_move(&group, earlier).await.expect("it is none that there is");
+    assert_eq!(moves(b.store.as_ref()).await.len(), 1, "a later request stays");
+    a.store.drop_move(&group, asked_at).await.expect("it is dropped");
     assert_eq!(moves(b.store.as_ref()).await, []);
 }
 

@@ -23,6 +23,7 @@ const HISTORY_READ_MAX: usize = 1000;
 
 /// What can be done with a group.
 #[derive(Debug, Clone, Subcommand)]
+#[allow(missing_docs, reason = "where arguments are documented, clap shows theirs")]
 pub enum GroupVerb {
     /// List the groups: state, owner, priority, since when, why, and what operators want of them.
     List,
