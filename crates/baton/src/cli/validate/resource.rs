@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use model::definition::{IpAddress, NetworkName, Ocf, Process, Resource, ResourceKind, Systemd};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -29,9 +29,11 @@ const OUTPUT_BYTES_MAX: u64 = 1024 * 1024;
 /// The kernel asks three times, a second apart, before it says that nobody has an address.
 const NEIGHBOUR_MAX: Duration = Duration::from_secs(5);
 
-/// Longest wait for one answer of a DNS server, and how often it is asked: datagrams get lost.
-const DNS_MAX: Duration = Duration::from_secs(2);
-const DNS_TRIES: u16 = 3;
+/// Longest wait for the answer of a DNS server.
+const DNS_MAX: Duration = Duration::from_secs(5);
+
+/// The number of our question; there is one on a connection.
+const DNS_QUESTION: u16 = 1;
 
 /// The discard port: whatever its answer, somebody is there.
 const DISCARD: u16 = 9;
@@ -362,7 +364,7 @@ async fn server_answers(subject: String, setting: NetworkName) -> Judgement {
     let NetworkName { name, zone, server, .. } = setting;
     let parent = || name.split_once('.').map_or(name.clone(), |(_, rest)| rest.to_owned());
     let zone = zone.unwrap_or_else(parent);
-    let remedy = "look at the server and at firewalls on the way (port 53, UDP)";
+    let remedy = "look at the server and at firewalls on the way (port 53, TCP)";
     let answer = match ask_for_zone(server, &zone).await {
         Ok(answer) => answer,
         Err(why) => {
@@ -393,26 +395,22 @@ struct Answer {
     authoritative: bool,
 }
 
+/// Asks over TCP, as updates go (RFC 1035 section 4.2.2: the length stands before the message).
 async fn ask_for_zone(server: SocketAddr, zone: &str) -> Result<Answer, String> {
-    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any).await.map_err(|error| error.to_string())?;
-    socket.connect(server).await.map_err(|error| error.to_string())?;
-    let mut why = String::new();
-    for number in 1..=DNS_TRIES {
-        let question = soa_question(number, zone).ok_or("its zone is no name")?;
-        let sent = socket.send(&question).await;
-        let mut reply = [0; 512];
-        let received = timeout(DNS_MAX, socket.recv(&mut reply)).await;
-        why = match (sent, received) {
-            (Err(error), _) | (_, Ok(Err(error))) => error.to_string(),
-            (_, Err(_)) => format!("no answer within {DNS_MAX:?}, {number} times"),
-            (_, Ok(Ok(bytes))) => match answer_of(&reply[..bytes], number) {
-                Some(answer) => return Ok(answer),
-                None => "its answer is none".into(),
-            },
-        };
+    let question = soa_question(DNS_QUESTION, zone).ok_or("its zone is no name")?;
+    let length = u16::try_from(question.len()).map_err(|_| "its zone is too long")?;
+    let asked = async {
+        let mut socket = TcpStream::connect(server).await?;
+        socket.write_all(&[&length.to_be_bytes()[..], &question].concat()).await?;
+        let mut reply = vec![0; usize::from(socket.read_u16().await?)];
+        socket.read_exact(&mut reply).await?;
+        Ok::<_, std::io::Error>(reply)
+    };
+    match timeout(DNS_MAX, asked).await {
+        Err(_) => Err(format!("no answer within {DNS_MAX:?}")),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(reply)) => answer_of(&reply, DNS_QUESTION).ok_or("its answer is none".into()),
     }
-    Err(why)
 }
 
 /// A question for the SOA of a zone (RFC 1035 section 4.1).
@@ -592,17 +590,20 @@ mod checks {
 
     /// A DNS server that answers once with these bytes at places 2 and 3.
     async fn dns(flags: Option<[u8; 2]>) -> Judgement {
-        let server = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let name =
             json!({"name": "x.example.org", "server": server.local_addr().expect("address")});
         let name = serde_json::from_value(name).expect("a name");
         let serve = async {
-            let mut question = [0; 512];
-            let Some(flags) = flags else { return };
-            let (bytes, from) = server.recv_from(&mut question).await.expect("a question");
-            assert!(question[..bytes].ends_with(b"\x07example\x03org\0\0\x06\0\x01"));
+            let (mut socket, _) = server.accept().await.expect("a connection");
+            let length = socket.read_u16().await.expect("a length");
+            let mut question = vec![0; usize::from(length)];
+            socket.read_exact(&mut question).await.expect("a question");
+            assert!(question.ends_with(b"\x07example\x03org\0\0\x06\0\x01"));
+            let Some(flags) = flags else { return }; // It hangs up.
             question[2..4].copy_from_slice(&flags);
-            server.send_to(&question[..bytes], from).await.expect("sent");
+            socket.write_u16(length).await.expect("sent");
+            socket.write_all(&question).await.expect("sent");
         };
         let (judgement, ()) = tokio::join!(server_answers("x".into(), name), serve);
         judgement
@@ -613,6 +614,6 @@ mod checks {
         assert_eq!(dns(Some([0x84, 0])).await.result, Passed);
         assert!(dns(Some([0x80, 0])).await.what.contains("without authority"));
         assert!(dns(Some([0x80, 5])).await.what.contains("RCODE 5"));
-        assert!(dns(None).await.what.contains("no answer within"));
+        assert_eq!(dns(None).await.result, Failed);
     }
 }
