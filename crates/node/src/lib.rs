@@ -38,7 +38,7 @@ const TURN_EVERY: Duration = Duration::from_millis(250);
 const READ_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// How often what nobody needs any more is removed from the store, a bounded amount at a time.
-/// Every node does it, so that it is done while one node lives.
+/// The nodes share it, so that it is done while one node lives.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// How long closed receipts and abandoned downloads are kept: a partner who asks what became of
@@ -117,6 +117,7 @@ pub async fn run(config: NodeConfig, stop: CancellationToken) -> Result<(), Node
         watching: false,
         unrecorded: Unrecorded::default(),
         store_away: false,
+        sweeps_due: 0,
         read_again_due: false,
         ended_at: None,
         stop,
@@ -161,6 +162,7 @@ struct Node {
     watching: bool,
     unrecorded: Unrecorded,
     store_away: bool,
+    sweeps_due: usize,
     read_again_due: bool,
     ended_at: Option<BootTime>,
     stop: CancellationToken,
@@ -240,7 +242,7 @@ impl Node {
                 self.read_snapshot();
             }
             Happened::WatchDue => self.watch(),
-            Happened::SweepDue => self.sweep_store(),
+            Happened::SweepDue => self.sweep_in_turn(),
             Happened::Recorded(ok) => {
                 self.unrecorded.answered(ok);
                 self.record_events();
@@ -355,6 +357,13 @@ impl Node {
             note("a burial", store.bury(&lease, seen_epoch, &reason).await);
             Happened::Hint
         });
+    }
+
+    fn sweep_in_turn(&mut self) {
+        self.sweeps_due = (self.sweeps_due + 1) % (self.peers.len() + 1);
+        if self.sweeps_due == 0 {
+            self.sweep_store();
+        }
     }
 
     fn sweep_store(&mut self) {

@@ -23,13 +23,48 @@ use crate::{Result, StoreError, Topic, WATCH_MAX};
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
 impl Postgres {
+    /// Everything, or, when nothing was announced since the last time, only what changes without
+    /// a word: the time, and when leases run out.
     pub(super) async fn read_snapshot(&self) -> Result<Snapshot> {
+        let hints = self.hints.count(Topic::Cluster);
+        let quiet = self.remembered().quiet_since_last(hints);
+        match quiet {
+            Some(last) => self.read_expiries(last).await,
+            None => self.read_all(hints).await,
+        }
+    }
+
+    async fn read_expiries(&self, last: Snapshot) -> Result<Snapshot> {
+        let look = false;
+        let rows = self
+            .leases
+            .at_once(
+                BEGIN_SNAPSHOT,
+                &[
+                    step(include_str!("../../sql/postgres/now.sql"), &[]),
+                    step(include_str!("../../sql/postgres/snapshot_nodes.sql"), &[&look]),
+                    step(include_str!("../../sql/postgres/snapshot_leases.sql"), &[]),
+                ],
+            )
+            .await?;
+        let [now, nodes, leases] = &rows[..] else {
+            return Err(StoreError::Corrupt("a snapshot has not all of its parts".to_owned()));
+        };
+        let nodes: Vec<NodeView> = nodes.iter().map(node_of).collect::<Result<_>>()?;
+        Ok(Snapshot {
+            now: Timestamp(now.first().map_or(0, |row| row.get(0))),
+            nodes: self.remembered().with_presence(nodes),
+            leases: leases.iter().map(lease_of).collect::<Result<_>>()?,
+            ..last
+        })
+    }
+
+    async fn read_all(&self, hints: Option<u64>) -> Result<Snapshot> {
+        let look = true;
         let known = self.known_definitions().0.cast_signed();
         let history_kept = HISTORY_KEPT.0.cast_signed();
         let from = self.remembered().wanted_from();
         let since = from.map_or(0, |from| from.0);
-        let hints = self.hints.count(Topic::Cluster);
-        let look = self.remembered().must_look(hints);
         let rows = self
             .leases
             .at_once(
@@ -61,8 +96,7 @@ impl Postgres {
         let reports = reports.iter().map(report_of).collect::<Result<_>>()?;
         let (history, reports) = self.remembered().take(now, from, history, reports);
         let nodes: Vec<NodeView> = nodes.iter().map(node_of).collect::<Result<_>>()?;
-        let nodes = self.remembered().nodes(look, hints, nodes);
-        Ok(Snapshot {
+        let snapshot = Snapshot {
             now,
             definitions_version,
             definitions,
@@ -73,7 +107,9 @@ impl Postgres {
             group_orders: groups.iter().map(group_order_of).collect::<Result<_>>()?,
             node_orders: duties.iter().map(node_order_of).collect::<Result<_>>()?,
             reports,
-        })
+        };
+        self.remembered().has_read(hints, &snapshot);
+        Ok(snapshot)
     }
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cluster::{HISTORY_KEPT, NodeView, Presence, ResourceReport, Tenure};
-use model::{Millis, NodeName, ResourceName, Timestamp};
+use cluster::{HISTORY_KEPT, NodeView, Presence, ResourceReport, Snapshot, Tenure};
+use model::{Millis, ResourceName, Timestamp};
 
 /// So far back it is read again: an entry becomes visible when its transaction commits, which is
 /// later than the time that stands in it. More than any transaction may take.
@@ -15,8 +15,8 @@ const OVERLAP: Millis = Millis::seconds(30);
 /// So often everything is read again: what was removed is forgotten then.
 const WHOLE_EVERY: Millis = Millis::minutes(1);
 
-/// So often the server's locks are looked at although nothing was announced.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// So often everything is read although nothing was announced: an announcement may get lost.
+const WHOLE_AFTER: Duration = Duration::from_secs(10);
 
 /// What earlier snapshots brought.
 #[derive(Debug, Default)]
@@ -25,10 +25,8 @@ pub(super) struct Remembered {
     read_at: Option<(Timestamp, Timestamp)>,
     history: BTreeMap<i64, Tenure>,
     reports: BTreeMap<ResourceName, ResourceReport>,
-    /// Which nodes had their liveness lock at the last look at the server's locks, how many hints
-    /// there had been by then, and when that was.
-    presence: BTreeMap<NodeName, Presence>,
-    looked: Option<(Option<u64>, Instant)>,
+    /// The last whole snapshot, how many hints there had been by then, and when that was.
+    last: Option<(Option<u64>, Instant, Snapshot)>,
 }
 
 impl Remembered {
@@ -39,38 +37,29 @@ impl Remembered {
         (last.since(whole) < WHOLE_EVERY).then(|| Timestamp(last.0 - OVERLAP.0.cast_signed()))
     }
 
-    /// Whether the server's locks must be looked at, which costs as much as all the rest together
-    /// where there are many sessions: when something was announced since (whoever waits for a peer
-    /// announces that it is gone), while a peer is missed, and now and then.
-    pub(super) fn must_look(&self, hints: Option<u64>) -> bool {
-        let missed = self.presence.values().any(|presence| *presence == Presence::ConnectionGone);
-        let known = self.looked.filter(|(seen, at)| *seen == hints && at.elapsed() < LOOK_EVERY);
-        missed || known.is_none() || hints.is_none()
+    /// The last whole snapshot, if nothing was announced since (whoever changes something, or waits
+    /// for a peer and sees it go, announces that), no peer was missed in it, and it is not old.
+    pub(super) fn quiet_since_last(&self, hints: Option<u64>) -> Option<Snapshot> {
+        let (seen, at, snapshot) = self.last.as_ref()?;
+        let missed = snapshot.nodes.iter().any(|node| node.presence == Presence::ConnectionGone);
+        let quiet = hints.is_some() && *seen == hints && at.elapsed() < WHOLE_AFTER && !missed;
+        quiet.then(|| snapshot.clone())
     }
 
-    /// Takes in what a look found at so many hints, or, where there was none, gives what the last
-    /// one found.
-    pub(super) fn nodes(
-        &mut self,
-        looked: bool,
-        hints: Option<u64>,
-        mut nodes: Vec<NodeView>,
-    ) -> Vec<NodeView> {
-        if looked {
-            self.looked = Some((hints, Instant::now()));
-            let seen = nodes.iter().map(|node| (node.name.clone(), node.presence));
-            self.presence = seen.collect();
-            return nodes;
-        }
-        for node in &mut nodes {
-            // That it left is in its row.
-            if node.presence != Presence::Left
-                && let Some(seen) = self.presence.get(&node.name)
-            {
-                node.presence = *seen;
+    /// Gives nodes the presence that the last whole snapshot saw; that they left is in their row.
+    pub(super) fn with_presence(&self, mut nodes: Vec<NodeView>) -> Vec<NodeView> {
+        let seen = self.last.as_ref().map_or(&[][..], |(_, _, snapshot)| &snapshot.nodes);
+        for node in nodes.iter_mut().filter(|node| node.presence != Presence::Left) {
+            if let Some(seen) = seen.iter().find(|seen| seen.name == node.name) {
+                node.presence = seen.presence;
             }
         }
         nodes
+    }
+
+    /// A whole snapshot was read, when there had been so many hints.
+    pub(super) fn has_read(&mut self, hints: Option<u64>, snapshot: &Snapshot) {
+        self.last = Some((hints, Instant::now(), snapshot.clone()));
     }
 
     /// Takes in what a snapshot brought of entries from `from` on, and gives all.
