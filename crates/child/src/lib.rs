@@ -3,10 +3,11 @@
 //! A node has one child for each host (`baton host`) and one for each other resource (`baton
 //! monitor`). Both are driven over an inherited socket ([`protocol`]) and let go by themselves
 //! when their trust in the lease ends ([`trust`]), by the one clock that counts suspend
-//! ([`clock`]).
+//! ([`clock`]); the tasks of both ends stand in [`tasks`].
 
 pub mod clock;
 pub mod protocol;
+pub mod tasks;
 pub mod trust;
 
 use std::os::fd::AsFd;

@@ -13,9 +13,10 @@
 //!    does the same as one that lost trust: it sees in a snapshot that it holds a lease it knows
 //!    nothing of, and takes it up again under a new epoch.
 //!
-//! Read in this order: [`snapshot`] (what is seen), [`placement`] (who comes next), [`plan`] (what
-//! this node should do about leases), [`restart`] (what follows a failure), [`agent`] (the life of
-//! one node), [`explain`] (the same in prose).
+//! Read in this order: [`snapshot`] (what is seen), [`placement`] (who comes next), [`quarantine`]
+//! (who is asked last), [`survey`] (a snapshot put in order for many such questions), [`plan`]
+//! (what this node should do about leases), [`restart`] (what follows a failure), [`agent`] (the
+//! life of one node), [`explain`] (the same in prose).
 
 pub mod agent;
 pub mod explain;

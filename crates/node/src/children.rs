@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use child::protocol::{self, Configuration, FromChild, Lines, ToChild};
+use child::tasks::Tasks;
 use child::trust::EXIT_LET_GO;
 use cluster::{Event, Exit};
 use model::definition::ResourceSpec;
@@ -20,7 +21,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeConfig;
-use crate::tasks::Tasks;
 
 /// Messages that may wait for a child that does not read. A child that lags that far hangs, and
 /// is ended for it.

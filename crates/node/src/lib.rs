@@ -8,13 +8,13 @@
 mod beat;
 mod children;
 mod news;
-mod tasks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use child::clock::boot_time;
+use child::tasks::Tasks;
 use cluster::{AcquireOutcome, AcquireRequest, Agent, Effect, Event, Presence, Timing};
 use model::{BootTime, Epoch, EventId, LeaseName, Millis, NodeName};
 use store::{Acquired, NodeFacts, Options, Release, Store, StoreError, Topic, Wakes};
@@ -25,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 use beat::{Beat, BeatSays};
 use children::Children;
 use news::Unrecorded;
-use tasks::Tasks;
 
 /// Shortest time between two waits for a peer to go: one that is gone is not asked for in a circle
 /// until the snapshot shows it.

@@ -24,7 +24,6 @@ mod ocf;
 mod ocf_metadata;
 mod process;
 mod systemd;
-mod tasks;
 mod tree;
 
 use std::sync::Arc;

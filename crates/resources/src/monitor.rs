@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use child::protocol::{self, FromChild, Lines, ToChild};
+use child::tasks::Tasks;
 use child::trust::{LastAct, Trust};
 use model::definition::ResourceSpec;
 use model::{BootTime, Epoch, FailureReach, Millis};
@@ -16,7 +17,6 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Driver, Failure, Health, Outcome};
-use crate::tasks::Tasks;
 use crate::{driver_of, tree};
 
 /// How often the node hears that we are alive: thrice within the shortest hang timeout.

@@ -4,6 +4,7 @@
 //! gone when it is offline. What a killed monitor left behind is found by a mark in its
 //! environment.
 
+use child::tasks::Tasks;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::str::FromStr;
@@ -21,7 +22,6 @@ use tokio::time::sleep;
 use crate::command::{Run, ending};
 use crate::driver::{Driver, Failure, Health, Outcome};
 use crate::flow::{Flow, Kept};
-use crate::tasks::Tasks;
 use crate::tree::{self, Awaited};
 use crate::{launch, not_mine};
 

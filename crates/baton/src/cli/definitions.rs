@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use cluster::Snapshot;
-use model::Definitions;
+use model::{Definitions, LeaseName};
 use serde_json::json;
 
 use super::session::{self, open, open_or_make, operator, print, print_json};
@@ -119,6 +119,7 @@ pub(super) async fn apply(args: &ApplyArgs, global: &Global) -> Result<u8> {
         report(global, base, &changes, false)?;
         return Ok(EXIT_OK);
     }
+    refuse_a_resource_on_its_way(&store.snapshot().await?, &wanted)?;
     let version = match store.apply(&wanted, base, &operator()).await {
         Ok(version) => version,
         Err(error) => {
@@ -140,6 +141,26 @@ pub(super) async fn apply(args: &ApplyArgs, global: &Global) -> Result<u8> {
     }
     report(global, version, &changes, true)?;
     Ok(EXIT_OK)
+}
+
+/// Nothing orders the owner of the old group, which takes a resource down, and that of the new
+/// one, which brings it up: the fence does not hold back what both do outside the store.
+fn refuse_a_resource_on_its_way(snapshot: &Snapshot, wanted: &Definitions) -> Result<()> {
+    for resource in &wanted.resources {
+        let before = snapshot.definitions.resource(&resource.name);
+        let Some(group) = before.map(|before| &before.group) else { continue };
+        let lease = LeaseName::Group(group.clone());
+        let held = snapshot.lease(&lease).is_some_and(|view| view.holder.is_some());
+        if *group != resource.group && held {
+            let sentence = format!(
+                "resource {} may still be up in group {group}: run `baton group stop {group}`, \
+                 apply, and start it again",
+                resource.name
+            );
+            return Err(Refused::new(sentence).into());
+        }
+    }
+    Ok(())
 }
 
 /// What would change, and what the cluster would do then. A store that is not there stays so.
@@ -180,4 +201,42 @@ fn report(global: &Global, version: u64, changes: &[Change], applied: bool) -> R
         (false, _) => format!("nothing to change, version {version} is in force"),
     };
     print(&format!("{}{last}\n", render(changes, Look::of_stdout())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_that_may_be_up_does_not_change_its_group() {
+        let definitions = |group: &str| -> Definitions {
+            serde_json::from_value(serde_json::json!({
+                "groups": [{"name": "g"}, {"name": "h"}],
+                "resources": [{"name": "r", "group": group,
+                               "kind": {"process": {"command": ["/bin/true"]}}}],
+            }))
+            .expect("definitions")
+        };
+        let lease = |holder: Option<&str>| cluster::LeaseView {
+            lease: "group/g".parse().expect("a lease"),
+            holder: holder.map(|name| name.parse().expect("a name")),
+            epoch: model::Epoch(1),
+            expires_at: model::Timestamp(1),
+            changed_at: model::Timestamp(0),
+            cause: model::Cause::Start,
+            reason: String::new(),
+            offered_to: None,
+        };
+        let moved = |holder| {
+            let snapshot = Snapshot {
+                definitions: std::sync::Arc::new(definitions("g")),
+                leases: vec![lease(holder)],
+                ..Snapshot::default()
+            };
+            refuse_a_resource_on_its_way(&snapshot, &definitions("h"))
+        };
+        let refused = moved(Some("a")).expect_err("it may be up on a").to_string();
+        assert!(refused.contains("baton group stop g"), "{refused}");
+        assert!(moved(None).is_ok(), "nobody has it");
+    }
 }
